@@ -1,0 +1,1 @@
+"""The composition root: builds a running system from a pipeline file."""

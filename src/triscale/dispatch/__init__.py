@@ -1,0 +1,1 @@
+"""The data plane without I/O: queues, batching, deadlines, drops, rescue, joins."""

@@ -1,0 +1,1 @@
+"""What launches, resizes, drains and watches replicas."""

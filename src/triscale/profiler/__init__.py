@@ -1,0 +1,1 @@
+"""Measures variants and stores what was measured."""

@@ -1,0 +1,1 @@
+"""The worker program, and the server's end of its connection."""

@@ -1,0 +1,1 @@
+"""The asyncio server: front door, and the driver of the dispatcher."""

@@ -1,0 +1,1 @@
+"""Arrivals: processes, readers, open-loop replay."""

@@ -1,0 +1,1 @@
+"""Frames: bytes in, messages out; no sockets."""
