@@ -214,6 +214,11 @@ def _stage_rules(pipeline: Pipeline, name: str, stage: Stage) -> Iterator[tuple[
         yield f"{path}.after", f"names a stage twice: {', '.join(stage.parents)}"
     if stage.join == "all" and not stage.parents:
         yield f"{path}.join", "`all` gathers what parents emitted, but this stage has none; name them in `after`"
+    if stage.join == "all" and pipeline.max_batch_size > 0:
+        yield (
+            f"{path}.join",
+            "`all` gathers what belongs to one request, and rows of a batch would mix; set max_batch_size to 0",
+        )
     children = pipeline.children(name)
     seen: set[str] = set()
     for index, variant in enumerate(stage.variants):

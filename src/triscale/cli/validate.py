@@ -1,0 +1,37 @@
+"""`triscale validate`: check a pipeline file without running anything."""
+
+from __future__ import annotations
+
+import click
+import msgspec
+
+from triscale.cli.options import pipeline_argument, set_option
+from triscale.core.graph import Graph
+from triscale.core.spec import load_pipeline
+
+__all__ = ["validate"]
+
+
+@click.command()
+@pipeline_argument
+@set_option
+@click.option("--json", "as_json", is_flag=True, help="Print the pipeline as one JSON document.")
+def validate(pipeline: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    r"""Check PIPELINE, a YAML file or the folder of a pipeline.yaml, and say what it describes.
+
+    All mistakes are reported at once; the exit status is 2 when there are any.
+
+    \b
+    Example: triscale validate examples/digits
+    """
+    checked = load_pipeline(pipeline, overrides)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(checked)).decode())
+        return
+    graph = Graph.of(checked)
+    variants = sum(len(names) for names in graph.variants)
+    click.echo(f"{checked.name}: {len(graph.stages)} stages, {variants} variants, SLO {checked.slo_ms:g} ms: valid")
+    for s, stage in enumerate(graph.stages):
+        after = f" after {', '.join(graph.stages[p] for p in graph.parents[s])}" if graph.parents[s] else ""
+        names = ", ".join(f"{n} ({a:g})" for n, a in zip(graph.variants[s], graph.accuracy[s], strict=True))
+        click.echo(f"  {stage}{after}: {names}")

@@ -1,0 +1,1 @@
+"""Control: makes what runs follow the plan, in real time."""

@@ -1,0 +1,249 @@
+"""What moves through the dispatcher: requests, items, batches, and the lanes that run them.
+
+Plain slotted records, created once and passed by reference: with a hundred thousand items a second, an item is
+the only object that may be allocated per item.
+
+Life of a request: arrived -> (shed | live) -> exactly one `Outcome`. Its items end with it: an item whose request
+has ended is skipped wherever it is met, and its result is ignored.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TypeAlias
+
+from triscale.core.cluster import ReplicaId
+from triscale.core.request import Outcome, Reason
+
+__all__ = ["Batch", "Cores", "Group", "GroupKey", "Item", "Lane", "ReplicaState", "Request"]
+
+
+class Request:
+    """One request, from the door to its outcome."""
+
+    __slots__ = (
+        "accuracy_sum",
+        "answers",
+        "arrived",
+        "deadline",
+        "ended",
+        "held",
+        "id",
+        "joined",
+        "live",
+        "lost",
+        "lost_as",
+        "lost_at",
+        "lost_why",
+        "message",
+        "outcome",
+        "outputs",
+        "pending",
+        "reason",
+        "retry_after_s",
+        "stage",
+        "tag",
+        "used",
+    )
+
+    def __init__(self, number: int, arrived: float, deadline: float, stages: int, tag: object) -> None:
+        self.id = number
+        self.arrived = arrived
+        self.deadline = deadline
+        self.tag = tag
+        """Whatever the driver wants back when the request ends."""
+        self.outcome: Outcome | None = None
+        """None while live."""
+        self.reason = Reason.NONE
+        self.stage = -1
+        """Where it was dropped or failed; -1 = at the door, or nowhere."""
+        self.message = ""
+        self.retry_after_s = 0.0
+        """Of a refused request: when it may be worth trying again."""
+        self.ended = 0.0
+        self.pending = 0
+        """Live items, over all stages."""
+        self.live = [0] * stages
+        """Live items (queued or running) per stage."""
+        self.outputs: list[tuple[Item, object]] = []
+        self.held: dict[int, list[tuple[Item, int, object, float]]] = {}
+        """Join stage -> (parent item, position, payload, accuracy so far) gathered for it until now."""
+        self.joined = 0
+        """Bit set of the join stages that were started."""
+        self.lost = 0
+        """Items given up."""
+        self.lost_as: Outcome | None = None
+        """How the first lost item was lost; with `lost_why` and `lost_at`, the request's end if nothing is left."""
+        self.lost_why = Reason.NONE
+        self.lost_at = -1
+        self.used: list[int] = [0] * stages
+        """Per stage: bit set of the variants that ran its items."""
+        self.accuracy_sum = 0.0
+        """Sum over finished paths of the product of their variants' accuracies; a lost item adds 0."""
+        self.answers = 0
+        """Finished paths, lost ones included."""
+
+    @property
+    def accuracy(self) -> float:
+        """Expected end-to-end accuracy of the answer."""
+        return self.accuracy_sum / self.answers if self.answers else 0.0
+
+    def ordered_outputs(self) -> list[tuple[int, object]]:
+        """(row, output) in the order in which items were emitted, whatever order they finished in."""
+        outputs = self.outputs
+        if len(outputs) > 1:
+            outputs.sort(key=lambda pair: pair[0].place())
+        return [(item.place()[0], output) for item, output in outputs]
+
+    def __repr__(self) -> str:
+        return f"Request({self.id}, {self.outcome.label if self.outcome is not None else 'live'})"
+
+
+class Item:
+    """One unit of work at one stage on behalf of a request."""
+
+    __slots__ = (
+        "accuracy",
+        "index",
+        "parent",
+        "payload",
+        "request",
+        "row",
+        "since",
+        "solo",
+        "stage",
+        "tries",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        stage: int,
+        payload: object,
+        parent: Item | None,
+        index: int,
+        row: int,
+        accuracy: float,
+        since: float,
+    ) -> None:
+        self.request = request
+        self.stage = stage
+        self.payload = payload
+        """Opaque; at a join, a tuple of the payloads gathered."""
+        self.parent = parent
+        self.index = index
+        """Position among what its parent emitted (a root item: the row of the request)."""
+        self.row = row
+        """Which row of the stage's share table holds for it (0 = the default; else the parent's variant + 1)."""
+        self.accuracy = accuracy
+        """Product of the accuracies of the variants that its ancestors ran on."""
+        self.since = since
+        """When it began to wait in its queue."""
+        self.tries = 0
+        """Runs that ended without a result."""
+        self.solo = False
+        """Run it alone: the batch it was in failed, and it may be the reason."""
+        self.weight = 1
+        """Paths that it stands for when accuracies are averaged; more than 1 at a join."""
+
+    def place(self) -> tuple[int, ...]:
+        """Where it stands in the order of emission: the positions of its ancestors and its own, root first."""
+        place = [self.index]
+        parent = self.parent
+        while parent is not None:
+            place.append(parent.index)
+            parent = parent.parent
+        place.reverse()
+        return tuple(place)
+
+
+GroupKey: TypeAlias = "tuple[tuple[int, ...], int, str | None]"
+"""(resident variants, threads per lane, node where cores are shared)."""
+
+
+class Cores:
+    """Cores that the lanes of one node share: a lane runs only while enough of them are free."""
+
+    __slots__ = ("free", "total")
+
+    def __init__(self, total: float) -> None:
+        self.total = total
+        self.free = total
+
+
+class Group:
+    """Lanes that are alike: the same resident variants and, where cores are shared, the same node."""
+
+    __slots__ = ("cores", "idle", "key", "size", "threads", "variants")
+
+    def __init__(self, key: GroupKey, variants: tuple[int, ...], threads: int, cores: Cores | None) -> None:
+        self.key = key
+        self.variants = variants
+        """Most accurate first."""
+        self.threads = threads
+        self.cores = cores
+        self.idle: deque[Lane] = deque()
+        """Longest idle first, so that load spreads evenly."""
+        self.size = 0
+        """Lanes, busy ones included."""
+
+    def available(self) -> bool:
+        """Whether a lane is idle and its cores are free."""
+        return bool(self.idle) and (self.cores is None or self.cores.free >= self.threads)
+
+
+class Lane:
+    """One concurrent executor of a replica. Runs at most one batch at a time."""
+
+    __slots__ = ("batch", "closing", "group", "replica")
+
+    def __init__(self, replica: ReplicaState) -> None:
+        self.replica = replica
+        self.group: Group | None = None
+        """Where it waits when idle; None before it joins and after it left."""
+        self.batch: Batch | None = None
+        self.closing = False
+        """To be closed when its batch is done."""
+
+
+class ReplicaState:
+    """A replica as the dispatcher sees it."""
+
+    __slots__ = ("draining", "id", "lanes", "node", "stage", "threads", "variants")
+
+    def __init__(self, name: ReplicaId, stage: int, variants: tuple[int, ...], threads: int, node: str) -> None:
+        self.id = name
+        self.stage = stage
+        self.variants = variants
+        """Indices of the resident variants, most accurate first."""
+        self.threads = threads
+        self.node = node
+        self.lanes: list[Lane] = []
+        self.draining = False
+
+    @property
+    def busy(self) -> int:
+        """Lanes that run a batch."""
+        return sum(lane.batch is not None for lane in self.lanes)
+
+
+class Batch:
+    """Items of one variant run together on one lane. A command to run it, and the record until it is done."""
+
+    __slots__ = ("expected", "id", "items", "lane", "stage", "started", "variant")
+
+    def __init__(
+        self, number: int, stage: int, variant: int, lane: Lane, items: list[Item], started: float, expected: float
+    ) -> None:
+        self.id = number
+        self.stage = stage
+        self.variant = variant
+        self.lane = lane
+        self.items = items
+        self.started = started
+        self.expected = expected
+        """Predicted service latency, seconds."""
+
+    def __repr__(self) -> str:
+        return f"Batch({self.id}, stage {self.stage}, variant {self.variant}, {len(self.items)} items)"

@@ -1,0 +1,105 @@
+"""Figures and outcomes in plain words: the same sentences in the terminal and in the HTML report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from triscale.observe.report_document import PhaseView, ReasonView, ReportDocument
+
+__all__ = ["count", "headline", "milliseconds", "percent", "phase_sentences", "reason_text"]
+
+_REASONS = {
+    "predicted_late": "could no longer be answered in time",
+    "expired": "time ran out while waiting or running",
+    "overloaded": "no room behind the work already admitted",
+    "plan_sheds": "more than the plan can carry",
+    "queue_full": "limit on requests in the system reached",
+    "too_tight": "deadline shorter than the fastest way through",
+    "no_capacity": "a stage had no replica to run on",
+    "replica_lost": "the replicas running them died too often",
+    "model_error": "the model raised an error",
+    "model_hung": "the model did not return",
+    "rejected": "the model refused the input",
+    "client_gone": "the client went away",
+    "shutdown": "the server stopped",
+    "late": "answered after the deadline",
+    "timeout": "the client gave up waiting",
+    "stopped": "the run was stopped",
+    "no_connection": "the client got no connection",
+    "connection_lost": "the connection broke",
+    "bad_response": "the response was not HTTP",
+}
+
+_VERBS = {
+    "late": "answered too late",
+    "dropped": "dropped",
+    "shed": "refused at the door",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+
+
+def count(number: float) -> str:
+    """1234.0 -> `1,234`; small fractions keep one digit."""
+    return f"{number:,.1f}" if number < 100 and number != int(number) else f"{number:,.0f}"
+
+
+def percent(share: float | None) -> str:
+    """0.9312 -> `93.1 %`. Only all is 100 %, and only nothing is 0 %."""
+    if share is None:
+        return "–"
+    if share in (0.0, 1.0):
+        return f"{share * 100:.0f} %"
+    return f"{min(max(share * 100, 0.1), 99.9):.1f} %"
+
+
+def milliseconds(value: float | None) -> str:
+    """612.4 -> `612 ms`; below 10 ms with a decimal."""
+    if value is None:
+        return "–"
+    return f"{value:.1f} ms" if value < 10 else f"{value:,.0f} ms"
+
+
+def reason_text(reason: str) -> str:
+    """A reason's code in words; codes that are not ours as they are."""
+    return _REASONS.get(reason, reason.replace("_", " "))
+
+
+def headline(document: ReportDocument) -> str:
+    """What happened, in one sentence."""
+    sent = sum(phase.sent for phase in document.phases)
+    answered = sum(phase.answered for phase in document.phases)
+    if not sent:
+        return f"No request was sent to {document.pipeline}"
+    return f"{percent(answered / sent)} of {count(sent)} requests answered within {milliseconds(document.slo_ms)}"
+
+
+def phase_sentences(phase: PhaseView, slo_ms: float) -> list[str]:
+    """What happened in a phase: the load and the answers first, then each way of missing, most frequent first."""
+    load = f"{count(phase.rate_per_s)} requests/s for " if phase.rate_per_s else ""
+    if not phase.sent:
+        return [f"{load}{count(phase.seconds)} s: nothing was sent."]
+    whole = "all" if phase.answered == phase.sent else f"{count(phase.answered)} of"
+    share = "" if phase.answered == phase.sent else f" ({percent(phase.answered / phase.sent)})"
+    first = f"{load}{count(phase.seconds)} s: {whole} {count(phase.sent)}{share} were answered within {milliseconds(slo_ms)}"
+    p99 = phase.latency_ms.p99
+    tail = f", 99 of 100 answers within {milliseconds(p99)}." if p99 is not None else "."
+    return [first + tail, *_misses(phase)]
+
+
+def _misses(phase: PhaseView) -> Iterator[str]:
+    for row in sorted(_all_reasons(phase), key=lambda row: -row.count):
+        verb = _VERBS.get(row.outcome, row.outcome)
+        where = f" at {row.stage}" if row.stage and row.outcome in {"dropped", "failed"} else ""
+        why = f" ({reason_text(row.reason)})" if row.reason and row.outcome != "late" else ""
+        yield f"{count(row.count)} {'was' if row.count == 1 else 'were'} {verb}{where}{why}."
+
+
+def _all_reasons(phase: PhaseView) -> list[ReasonView]:
+    """The phase's reasons, with the outcomes for which none is given."""
+    rows = list(phase.reasons)
+    for outcome in _VERBS:
+        missing = getattr(phase, outcome) - sum(row.count for row in rows if row.outcome == outcome)
+        if missing > 0:
+            rows.append(ReasonView(outcome=outcome, count=missing))
+    return rows

@@ -1,0 +1,1 @@
+"""One autoscaler per file, all with one interface: what is known in, a plan out."""

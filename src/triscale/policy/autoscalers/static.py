@@ -1,0 +1,152 @@
+"""A plan that never changes: the most accurate variants that meet the objective on the cores given.
+
+All lanes of the machine share its cores: each stage has a lane for every core, and a core goes to whichever item is
+due first. That needs no partition of few cores among many stages, and none of them idles while work waits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from triscale.core.graph import Graph
+from triscale.core.plan import PathPlan, Plan, ReplicaGroup, StagePlan, VariantPlan
+from triscale.core.profile import Profile
+from triscale.policy.latency import LatencyModel
+
+__all__ = ["static_plan"]
+
+_HEADROOM = 0.6
+"""Part of the SLO that an otherwise idle pipeline may use; the rest is for waiting."""
+_UTILISATION = 0.95
+"""Part of the cores' time that is counted on."""
+_BATCH_GAIN = 0.95
+"""A larger batch is chosen only when it makes an item at least 5 % cheaper."""
+_MOST_COMBINATIONS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """One variant per stage, and what follows from it."""
+
+    variants: tuple[int, ...]
+    batches: tuple[int, ...]
+    latency_s: float
+    """Through an idle pipeline, of a request with the mean fan-out."""
+    work_s: float
+    """Core-seconds per request."""
+    accuracy: float
+
+
+def static_plan(graph: Graph, profile: Profile | None, cores: int, variants: Mapping[str, str] | None = None) -> Plan:
+    """The plan for `cores` cores of one node. `variants` (stage -> variant) fixes choices, the rest is chosen.
+
+    Without a profile nothing is known of latencies: the most accurate variants are taken as they are. KeyError
+    when `variants` names what the pipeline does not have.
+    """
+    fixed = {graph.stage(stage): graph.variant(graph.stage(stage), name) for stage, name in (variants or {}).items()}
+    if profile is None:
+        chosen = _unknown(graph, fixed)
+        capacity, reason = 0.0, "no profile: the most accurate variants, latencies are learned as they run"
+    else:
+        choices = list(_choices(graph, profile, cores, fixed))
+        limit = _HEADROOM * graph.pipeline.slo_s
+        fitting = [choice for choice in choices if choice.latency_s <= limit]
+        if fitting:
+            chosen = max(fitting, key=lambda c: (c.accuracy, -c.work_s))
+            reason = f"the most accurate variants whose path takes at most {_HEADROOM:.0%} of the SLO"
+        else:
+            chosen = min(choices, key=lambda c: c.latency_s)
+            reason = f"no variants' path takes at most {_HEADROOM:.0%} of the SLO: the fastest ones"
+        capacity = _UTILISATION * cores / chosen.work_s if chosen.work_s > 0 else 0.0
+    return _plan(graph, profile, chosen, cores, capacity, reason)
+
+
+def _plan(graph: Graph, profile: Profile | None, chosen: _Choice, cores: int, capacity: float, reason: str) -> Plan:
+    stages: dict[str, StagePlan] = {}
+    for s, name in enumerate(graph.stages):
+        variant = graph.variants[s][chosen.variants[s]]
+        latency = LatencyModel(profile.stages[name][variant])(chosen.batches[s]) if profile else 0.0
+        stages[name] = StagePlan(
+            variants={
+                variant: VariantPlan(share=1.0, batch=chosen.batches[s], lanes=cores, replicas=1, latency_s=latency)
+            },
+            # Every variant is resident: the faster ones are what rescues an item that would be late.
+            groups=(ReplicaGroup(variants=graph.variants[s], replicas=1, lanes=cores, threads=1),),
+            linger_s=graph.pipeline.stages[name].linger_ms / 1000.0,
+        )
+    names = {stage: graph.variants[s][chosen.variants[s]] for s, stage in enumerate(graph.stages)}
+    return Plan(
+        stages=stages,
+        capacity=capacity,
+        accuracy=chosen.accuracy,
+        cores=float(cores),
+        shared_cores=float(cores),
+        paths=(PathPlan(variants=names, share=1.0, latency_s=chosen.latency_s, accuracy=chosen.accuracy),),
+        solver="static",
+        reason=reason,
+    )
+
+
+def _unknown(graph: Graph, fixed: Mapping[int, int]) -> _Choice:
+    best = tuple(
+        fixed.get(s, max(range(len(accuracies)), key=lambda v: accuracies[v]))
+        for s, accuracies in enumerate(graph.accuracy)
+    )
+    specs = [graph.pipeline.stages[name].variants[best[s]] for s, name in enumerate(graph.stages)]
+    accuracy = math.prod(graph.accuracy[s][v] for s, v in enumerate(best))
+    return _Choice(best, tuple(min(8, spec.max_batch) for spec in specs), 0.0, 0.0, accuracy)
+
+
+def _choices(graph: Graph, profile: Profile, cores: int, fixed: Mapping[int, int]) -> Iterator[_Choice]:
+    """Every combination of variants, with what follows from it."""
+    candidates = [(fixed[s],) if s in fixed else tuple(range(len(names))) for s, names in enumerate(graph.variants)]
+    models = [[LatencyModel(profile.stages[name][v]) for v in graph.variants[s]] for s, name in enumerate(graph.stages)]
+    medians = [
+        [LatencyModel(profile.stages[name][v], "p50") for v in graph.variants[s]] for s, name in enumerate(graph.stages)
+    ]
+    measured = {tuple(sorted(path.variants.items())): path.accuracy for path in profile.paths}
+    for variants in itertools.islice(itertools.product(*candidates), _MOST_COMBINATIONS):
+        visits = _visits(graph, profile, variants)
+        batches = tuple(_batch(graph, s, v, medians[s][v], visits[s] / cores) for s, v in enumerate(variants))
+        work = sum(visits[s] * medians[s][v](batches[s], 1, cores) / batches[s] for s, v in enumerate(variants))
+        ends = [0.0] * len(variants)
+        for s, v in enumerate(variants):
+            starts = max((ends[p] for p in graph.parents[s]), default=0.0)
+            rounds = max(1.0, visits[s] / (cores * batches[s]))
+            ends[s] = starts + rounds * models[s][v](batches[s], 1, cores)
+        names = {stage: graph.variants[s][variants[s]] for s, stage in enumerate(graph.stages)}
+        accuracy = measured.get(
+            tuple(sorted(names.items())), math.prod(graph.accuracy[s][v] for s, v in enumerate(variants))
+        )
+        yield _Choice(variants, batches, max(ends), work, accuracy)
+
+
+def _visits(graph: Graph, profile: Profile, variants: tuple[int, ...]) -> list[float]:
+    """Mean items per request at each stage."""
+    visits = [0.0] * len(variants)
+    visits[0] = 1.0
+    for s, v in enumerate(variants):
+        if graph.joins[s]:
+            visits[s] = 1.0
+        fan_out = profile.stages[graph.stages[s]][graph.variants[s][v]].fan_out
+        for child in graph.children[s]:
+            visits[child] += visits[s] * fan_out.get(graph.stages[child], 1.0)
+    return visits
+
+
+def _batch(graph: Graph, s: int, v: int, model: LatencyModel, items_per_lane: float) -> int:
+    """The smallest batch from which a doubling gains next to nothing; no larger than one request's items fill."""
+    limit = graph.pipeline.stages[graph.stages[s]].variants[v].max_batch
+    share = graph.pipeline.slo_s / 4.0
+    best = 1
+    size = 2
+    while size <= limit and model(size) <= share:
+        # Beyond what one request brings a batch only fills when others wait, so it must pay clearly.
+        if model(size) / size < _BATCH_GAIN * model(best) / best:
+            best = size
+        size *= 2
+    crowded = max(1, math.ceil(items_per_lane))
+    return best if model(best) / best < 0.7 * model(1) else min(best, crowded)

@@ -1,0 +1,102 @@
+"""When requests arrive: phases of seeded arrival processes, as offsets from the start of a run.
+
+Rule: this file never reads a clock or owns randomness; the rng is passed in, so the same seed gives the same run to
+the load generator (`replay.py`) and to a simulation.
+
+A phase has a mean rate and a length; its process is the shape of the arrivals around that mean. A new process
+(Gamma gaps, MMPP, a diurnal curve, a recorded trace scaled to a mean) is one more tagged Struct with `offsets`,
+named in `Process`; a staircase or a spike is just several phases.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from triscale.errors import ConfigError
+
+__all__ = ["Even", "Phase", "Poisson", "Process", "arrivals", "check_phases", "expected_arrivals"]
+
+
+class Poisson(Struct, frozen=True, tag_field="kind", tag="poisson"):
+    """Independent users: exponential gaps, so bursts and lulls around the mean."""
+
+    def offsets(self, rate_per_s: float, seconds: float, rng: random.Random) -> Iterator[float]:
+        """Arrival times in [0, seconds), ascending."""
+        if rate_per_s == 0.0:
+            return
+        at = rng.expovariate(rate_per_s)
+        while at < seconds:
+            yield at
+            at += rng.expovariate(rate_per_s)
+
+
+class Even(Struct, frozen=True, tag_field="kind", tag="even"):
+    """A metronome: equal gaps, the first arrival half a gap after the start."""
+
+    def offsets(self, rate_per_s: float, seconds: float, rng: random.Random) -> Iterator[float]:  # noqa: ARG002 - one signature for all
+        """Arrival times in [0, seconds), ascending."""
+        if rate_per_s == 0.0:
+            return
+        # Counted, not summed, so that no rounding error builds up; half-gaps keep clear of the phase's two edges.
+        count = 0
+        while (at := (count + 0.5) / rate_per_s) < seconds:
+            yield at
+            count += 1
+
+
+Process: TypeAlias = Poisson | Even
+
+
+class Phase(Struct, frozen=True):
+    """A stretch of time with one mean arrival rate."""
+
+    name: str
+    rate_per_s: float
+    """Mean requests per second; 0 is a pause."""
+    seconds: float
+    process: Process = Poisson()
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not self.name:
+            problems.append("a phase needs a name, such as 'steady' or 'burst'")
+        if not (math.isfinite(self.rate_per_s) and self.rate_per_s >= 0.0):
+            problems.append(
+                f"phase {self.name!r}: rate_per_s is {self.rate_per_s!r}, but a rate is a finite number of requests "
+                "per second, 0 (a pause) or more"
+            )
+        if not (math.isfinite(self.seconds) and self.seconds > 0.0):
+            problems.append(
+                f"phase {self.name!r}: seconds is {self.seconds!r}, but a phase lasts a finite time above 0"
+            )
+        if problems:
+            raise ConfigError(*problems)
+
+
+def check_phases(phases: Sequence[Phase]) -> None:
+    """ConfigError when there is no phase, or when two share a name: results are reported by name."""
+    if not phases:
+        raise ConfigError("phases is empty: name at least one phase, with its rate and its length")
+    names = [phase.name for phase in phases]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"phases: the name {twice[0]!r} is used {names.count(twice[0])} times; results go by name")
+
+
+def expected_arrivals(phases: Sequence[Phase]) -> float:
+    """Mean number of requests in a run of these phases."""
+    return sum(phase.rate_per_s * phase.seconds for phase in phases)
+
+
+def arrivals(phases: Sequence[Phase], rng: random.Random) -> Iterator[tuple[float, int]]:
+    """(seconds since the start of the run, index of the phase) of every request, in order of time."""
+    start = 0.0
+    for index, phase in enumerate(phases):
+        for offset in phase.process.offsets(phase.rate_per_s, phase.seconds, rng):
+            yield start + offset, index
+        start += phase.seconds

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from triscale.clock import monotonic
+from triscale.errors import ConfigError
+from triscale.traces.http_client import ConnectionPool, Endpoint, Exchange, endpoint_of
+
+REQUEST = b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Sending:
+    """Submits requests to a pool and waits for all to end."""
+
+    def __init__(self, url: str, limit: int = 512) -> None:
+        self.pool = ConnectionPool(endpoint_of(url), limit)
+        self.ended: list[Exchange] = []
+        self._waiters: list[tuple[int, asyncio.Event]] = []
+
+    def submit(self, timeout: float = 5.0) -> Exchange:
+        exchange = Exchange(REQUEST, monotonic() + timeout, self._done)
+        self.pool.submit(exchange)
+        return exchange
+
+    def _done(self, exchange: Exchange) -> None:
+        self.ended.append(exchange)
+        for count, event in self._waiters:
+            if len(self.ended) >= count:
+                event.set()
+
+    async def until(self, count: int) -> list[Exchange]:
+        event = asyncio.Event()
+        self._waiters.append((count, event))
+        if len(self.ended) < count:
+            await event.wait()
+        return self.ended
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint", "authority"),
+    [
+        ("http://127.0.0.1:8000", Endpoint("127.0.0.1", 8000, tls=False), "127.0.0.1:8000"),
+        ("https://host/", Endpoint("host", 443, tls=True), "host:443"),
+        ("http://[::1]:9", Endpoint("::1", 9, tls=False), "[::1]:9"),
+    ],
+)
+def test_urls_of_servers(url: str, endpoint: Endpoint, authority: str) -> None:
+    assert endpoint_of(url) == endpoint
+    assert endpoint_of(url).authority == authority
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://h:1", "http://", "http://h:x", "http://h:1/v2", ""])
+def test_other_urls_are_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"is not a server's address; write it like http://127\.0\.0\.1:8000"):
+        endpoint_of(url)
+
+
+def test_a_connection_is_used_again_and_again(serving: Any, behaviour: Any) -> None:
+    async def scenario() -> None:
+        async with serving(lambda n: behaviour(text=str(n))) as server:
+            sending = Sending(server.url)
+            for count in range(1, 6):
+                sending.submit()
+                await sending.until(count)
+            assert server.most_connections == 1
+            assert [exchange.status for exchange in sending.ended] == [200] * 5
+            assert all(str(n).encode() in exchange.body for n, exchange in enumerate(sending.ended))
+            assert all(exchange.sent <= exchange.finished for exchange in sending.ended)
+            await sending.pool.close()
+
+    asyncio.run(scenario())
+
+
+def test_requests_at_the_same_time_each_get_a_connection(serving: Any, behaviour: Any) -> None:
+    async def scenario() -> None:
+        async with serving(lambda _: behaviour()) as server:
+            sending = Sending(server.url)
+            for _ in range(20):
+                sending.submit()
+            await sending.until(20)
+            assert server.seen["infer"] == 20
+            assert server.most_connections > 1
+            await sending.pool.close()
+
+    asyncio.run(scenario())
+
+
+def test_no_more_connections_than_the_limit_and_nobody_is_forgotten(serving: Any, behaviour: Any) -> None:
+    async def scenario() -> None:
+        async with serving(lambda _: behaviour()) as server:
+            sending = Sending(server.url, limit=3)
+            for _ in range(50):
+                sending.submit()
+            ended = await sending.until(50)
+            assert server.most_connections <= 3
+            assert [exchange.status for exchange in ended] == [200] * 50
+            await sending.pool.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_server_may_close_after_each_answer(serving: Any, behaviour: Any) -> None:
+    async def scenario() -> None:
+        async with serving(lambda _: behaviour(keep_alive=False)) as server:
+            sending = Sending(server.url, limit=1)
+            for _ in range(5):
+                sending.submit()
+            ended = await sending.until(5)
+            assert [exchange.status for exchange in ended] == [200] * 5
+            await sending.pool.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [({"close": True}, "connection_lost"), ({"garbage": True}, "bad_response"), ({"hang": True}, "timeout")],
+)
+def test_a_fault_ends_its_own_exchange_only_and_is_not_tried_again(
+    fault: dict[str, bool], reason: str, serving: Any, behaviour: Any
+) -> None:
+    async def scenario() -> None:
+        async with serving(lambda n: behaviour(**fault) if n == 1 else behaviour()) as server:
+            sending = Sending(server.url)
+            for count in range(1, 4):
+                sending.submit(timeout=0.05 if fault.get("hang") else 5.0)
+                await sending.until(count)
+            assert [exchange.reason for exchange in sending.ended] == ["", reason, ""]
+            assert [exchange.status for exchange in sending.ended] == [200, 0, 200]
+            assert server.seen["infer"] == 3
+            await sending.pool.close()
+
+    asyncio.run(scenario())
+
+
+def test_every_exchange_ends_when_no_server_listens() -> None:
+    async def scenario() -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # bound and not listening: refused
+            sending = Sending(f"http://127.0.0.1:{taken.getsockname()[1]}", limit=2)
+            for _ in range(10):
+                sending.submit()
+            ended = await sending.until(10)
+            assert {exchange.reason for exchange in ended} == {"no_connection"}
+            assert all(exchange.sent == 0.0 for exchange in ended)
+            await sending.pool.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_never_got_a_connection_is_told_apart_from_what_the_server_had(serving: Any, behaviour: Any) -> None:
+    async def scenario() -> None:
+        async with serving(lambda _: behaviour(hang=True)) as server:
+            sending = Sending(server.url, limit=1)
+            sending.submit()
+            waiting = sending.submit()
+            await server.received.wait()
+            sending.pool.abandon("stopped")
+            assert [exchange.reason for exchange in sending.ended] == ["stopped", "no_connection"]
+            assert waiting.sent == 0.0
+            await sending.pool.close()
+
+    asyncio.run(scenario())
+
+
+def test_closing_ends_what_is_out_exactly_once(serving: Any, behaviour: Any) -> None:
+    async def scenario() -> None:
+        async with serving(lambda _: behaviour(hang=True)) as server:
+            sending = Sending(server.url)
+            for _ in range(3):
+                sending.submit()
+            await server.received.wait()
+            await sending.pool.close()
+            await sending.pool.close()
+            assert len(sending.ended) == 3
+            assert sending.pool.size == 0
+
+    asyncio.run(scenario())
