@@ -26,7 +26,7 @@ def segments(strip: Grey) -> list[Grey]:
     """The digits [SIDE, SIDE] of a strip, from left to right: what stands between columns without ink."""
     ink = strip >= INK
     found = []
-    for left, right in runs(ink.any(axis=0)):
+    for left, right in runs(np.any(ink, axis=0)):
         rows = np.flatnonzero(ink[:, left:right].any(axis=1))
         found.append(fit(strip[rows[0] : rows[-1] + 1, left:right]))
     return found
@@ -36,6 +36,7 @@ class Segmenter(Model):
     """`strip` (UINT8, [height, width]) -> for `classify`: a `digit` picture for each, from left to right."""
 
     def predict(self, batch: list[Item]) -> list[Result | Rejected]:
+        """Cut each strip into digits."""
         return [self._strip(item) for item in batch]
 
     def _strip(self, item: Item) -> Result | Rejected:
@@ -60,11 +61,13 @@ class Classifier(Model):
     _options: ClassifierOptions
     _network: networks.Network
 
-    def load(self, options: Mapping[str, object], resources: Resources) -> None:  # noqa: ARG002 - numpy's threads are the process's
+    def load(self, options: Mapping[str, object], resources: Resources) -> None:  # noqa: ARG002 - numpy takes no threads
+        """Read the weights."""
         self._options = parse(ClassifierOptions, options)
         self._network = networks.load(self._options.weights)
 
     def predict(self, batch: list[Item]) -> list[Result | Rejected]:
+        """Classify all digits at once."""
         digits, scores = self.classify(np.stack([cast("Grey", item["picture"]) for item in batch]))
         return [
             Result(outputs={"digit": digits[row : row + 1], "score": scores[row : row + 1]})
@@ -76,5 +79,4 @@ class Classifier(Model):
         rows = networks.as_input(pictures)
         for _ in range(self._options.burn):
             logits = networks.logits(self._network, rows)
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return logits.argmax(axis=1), (odds.max(axis=1) / odds.sum(axis=1)).astype(np.float32)
+        return logits.argmax(axis=1), networks.softmax(logits).max(axis=1)

@@ -16,12 +16,12 @@ import numpy.typing as npt
 from examples.digits.images import Grey
 from triscale import ConfigError
 
-__all__ = ["NETWORKS", "Floats", "Network", "as_input", "load", "logits", "save"]
+__all__ = ["NETWORKS", "Floats", "Network", "as_input", "load", "logits", "save", "softmax"]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Network: TypeAlias = list[tuple[Floats, Floats]]
 
-NETWORKS = {"centroid": (), "mlp-16": (16,), "mlp-64": (64,), "mlp-512x2": (512, 512)}
+NETWORKS = {"centroid": (), "mlp-16": (16,), "mlp-64": (64,), "mlp-256x2": (256, 256)}
 """Name -> sizes of the hidden layers."""
 
 _FILE = Path(__file__).with_name("weights.npz")
@@ -40,6 +40,12 @@ def logits(network: Network, rows: Floats) -> Floats:
     return rows @ weights + bias
 
 
+def softmax(scores: Floats) -> Floats:
+    """Logits [digits, 10] as probabilities."""
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)
+
+
 def load(name: str) -> Network:
     """A network as `train.py` left it; ConfigError when there is none of that name."""
     if name not in NETWORKS:
@@ -50,21 +56,19 @@ def load(name: str) -> Network:
 @cache
 def _stored() -> dict[str, Network]:
     with np.load(_FILE, allow_pickle=False) as arrays:
-        return {
-            name: [
-                (arrays[f"{name}/{layer}/weights"].astype(np.float32), arrays[f"{name}/{layer}/bias"].astype(np.float32))
-                for layer in range(len(hidden) + 1)
-            ]
-            for name, hidden in NETWORKS.items()
-        }
+        whole = {name: array.astype(np.float32) for name, array in arrays.items()}
+    return {
+        name: [(whole[f"{name}/{layer}/weights"], whole[f"{name}/{layer}/bias"]) for layer in range(len(hidden) + 1)]
+        for name, hidden in NETWORKS.items()
+    }
 
 
 def save(networks: dict[str, Network], path: Path = _FILE) -> None:
     """Write all networks into one file, in half precision."""
-    arrays = {}
+    arrays: dict[str, npt.NDArray[np.float16]] = {}
     for name, network in networks.items():
         for layer, (weights, bias) in enumerate(network):
             arrays[f"{name}/{layer}/weights"] = weights.astype(np.float16)
             arrays[f"{name}/{layer}/bias"] = bias.astype(np.float16)
     with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)

@@ -2,7 +2,7 @@
 
     python -m examples.digits.strips --seed 1 --json
 
-prints a request for the server; without `--json`, a drawing and the digits. The digits are those that no network was trained on.
+prints a request for the server; without `--json`, a drawing and the digits. No network was trained on these digits.
 """
 
 from __future__ import annotations
@@ -50,10 +50,11 @@ def score(truth: object, outputs: Mapping[str, object]) -> float:
     An empty strip scores 1 when nothing was read.
     """
     expected = cast("Sequence[int]", truth)
-    read = np.asarray(outputs["digit"]).ravel().tolist()
+    read: list[int] = np.asarray(outputs["digit"]).ravel().tolist()
     if len(read) != len(expected):
         return 0.0
-    return sum(one == other for one, other in zip(read, expected, strict=True)) / max(1, len(expected))
+    right = sum(one == other for one, other in zip(read, expected, strict=True))
+    return right / len(expected) if expected else 1.0
 
 
 def make_strip(rng: np.random.Generator, count: int, *, train: bool = False) -> tuple[Grey, list[int]]:

@@ -28,6 +28,8 @@ UNCLIP = 1.4
 """By how much a shrunken region is grown: area * UNCLIP / perimeter, on every side."""
 MIN_SIDE = 3.0
 """Regions thinner than this, in pixels of the detector's input, are specks."""
+MAX_HEIGHT = 96
+"""Of a crop, in pixels: twice what the models that look at lines scale it to."""
 MAX_LINES = 1000
 """Regions looked at; more than a page holds."""
 
@@ -63,18 +65,21 @@ def find_boxes(probability: npt.NDArray[np.float32], width: int, height: int, th
     if not boxes:
         return np.empty((0, 4, 2), np.float32)
     scale = np.array([width / probability.shape[1], height / probability.shape[0]], np.float32)
-    return np.clip(np.stack(boxes) * scale, 0, np.array([width, height], np.float32), dtype=np.float32)
+    return np.asarray(np.clip(np.stack(boxes) * scale, 0, (width, height)), np.float32)
 
 
 def crop(image: Image, box: Boxes) -> Image:
-    """The upright picture of one box [4, 2], as large as the box."""
+    """The upright picture of one box [4, 2], as large as the box but at most MAX_HEIGHT high."""
     width = max(1, round(float(max(np.linalg.norm(box[1] - box[0]), np.linalg.norm(box[2] - box[3])))))
     height = max(1, round(float(max(np.linalg.norm(box[3] - box[0]), np.linalg.norm(box[2] - box[1])))))
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    matrix = cv2.getPerspectiveTransform(np.ascontiguousarray(box), corners)
+    matrix = cv2.getPerspectiveTransform(np.ascontiguousarray(box, np.float32), corners)
     upright = cv2.warpPerspective(
         image, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
+    if height > MAX_HEIGHT:
+        size = (max(1, round(width * MAX_HEIGHT / height)), MAX_HEIGHT)
+        upright = cv2.resize(upright, size, interpolation=cv2.INTER_AREA)
     return np.asarray(upright, np.uint8)
 
 

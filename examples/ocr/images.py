@@ -37,7 +37,10 @@ def decode(value: Value) -> Image | Rejected:
     width, height = size
     if width * height > MAX_PIXELS:
         return Rejected(f"`image` has {width}x{height} pixels where at most {MAX_PIXELS} are read; make it smaller")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # raised for some damage, and for a side of more than a million pixels
+        image = None
     if image is None:
         return Rejected(f"`image` is a damaged JPEG or PNG file of {len(data)} bytes: it cannot be decoded")
     return np.asarray(image, np.uint8)

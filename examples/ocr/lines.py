@@ -12,18 +12,19 @@ import numpy.typing as npt
 from examples.ocr.detection import Boxes
 from examples.ocr.images import Image
 
-__all__ = ["HEIGHT", "bucket", "prepare", "read_text", "reading_order"]
+__all__ = ["HEIGHT", "STEP", "prepare", "read_text", "reading_order", "width_for"]
 
 HEIGHT = 48
 """Pixels; every crop is scaled to it."""
+STEP = 32
+"""Input widths are multiples of it: coarser ones pad more, finer ones are more shapes for the runtime to plan."""
 
 _TABLE = (np.arange(256) / 127.5 - 1.0).astype(np.float32)
 
 
-def bucket(image: Image, widths: Sequence[int]) -> int:
-    """The smallest of the ascending `widths` that the crop fits, or the largest, into which it is squeezed."""
-    natural = _natural_width(image)
-    return next((width for width in widths if width >= natural), widths[-1])
+def width_for(image: Image, most: int) -> int:
+    """The input width for a crop: as wide as it is at HEIGHT, to the next STEP, but at most `most`."""
+    return min(most, math.ceil(_natural_width(image) / STEP) * STEP)
 
 
 def prepare(images: Sequence[Image], width: int) -> npt.NDArray[np.float32]:
@@ -73,5 +74,5 @@ def reading_order(boxes: Boxes) -> list[int]:
 
 
 def _natural_width(image: Image) -> int:
-    height, width = image.shape[:2]
+    height, width = int(image.shape[0]), int(image.shape[1])
     return max(1, math.ceil(HEIGHT * width / height))

@@ -7,29 +7,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, cast
 
 import cv2
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from examples.ocr import detection, lines, weights
 from examples.ocr.images import Image, decode
 from examples.options import parse
 from triscale import Data, Item, Model, Rejected, Resources, Result
 
-__all__ = ["Detector", "Direction", "Page", "Recogniser"]
+__all__ = ["Detector", "Direction", "Page", "Recogniser", "turned"]
 
 
 class _OnnxModel(Model):
     """A model with one ONNX Runtime session, which is replaced as a whole when its threads change."""
 
     _file: str
-    _session: ort.InferenceSession
+    _session: Any
 
     def load(self, options: Mapping[str, object], resources: Resources) -> None:
+        """Check the options and the weights, and make the session."""
         cv2.setNumThreads(1)  # lanes are the parallelism; OpenCV's own threads would run beside them
         self._file = self.configure(options)
         self._session = weights.session(self._file, resources.threads)
@@ -39,6 +39,7 @@ class _OnnxModel(Model):
         raise NotImplementedError
 
     def set_threads(self, threads: int) -> None:
+        """Make a session of so many threads beside the old one, and change over."""
         # A live session cannot change its threads. Batches that run keep the old one alive until they are done.
         self._session = weights.session(self._file, threads)
 
@@ -62,13 +63,16 @@ class Detector(_OnnxModel):
     _options: DetectorOptions
 
     def configure(self, options: Mapping[str, object]) -> str:
+        """Take the size and the side."""
         self._options = parse(DetectorOptions, options)
         return f"ppocrv6/{self._options.weights}/det/det.onnx"
 
     def warmup(self) -> None:
+        """Look at a blank page."""
         self.find(np.full((720, 960, 3), 255, np.uint8))
 
     def predict(self, batch: list[Item]) -> list[Result | Rejected]:
+        """Find the lines of each page."""
         # One page at a time: a batch of pages takes this model as long as its pages one after the other.
         return [self._page(item) for item in batch]
 
@@ -102,32 +106,29 @@ class Direction(_OnnxModel):
     _options: DirectionOptions
 
     def configure(self, options: Mapping[str, object]) -> str:
+        """Take the threshold."""
         self._options = parse(DirectionOptions, options)
         return "ppocrv5/cls/cls.onnx"
 
     def warmup(self) -> None:
+        """Look at a blank line."""
         self.run(np.zeros((1, 3, lines.HEIGHT, self._WIDTH), np.float32))
 
     def predict(self, batch: list[Item]) -> list[Result | Rejected]:
+        """Turn the crops that are upside down."""
         crops = [cast("Image", item["crop"]) for item in batch]
         upside_down = self.run(lines.prepare(crops, self._WIDTH))[:, 1] > self._options.turn_above
         return [
-            Result(items={"recognise": [_turned(item.data) if turn else item.data]})
+            Result(items={"recognise": [turned(item.data) if turn else item.data]})
             for item, turn in zip(batch, upside_down, strict=True)
         ]
 
 
 class RecogniserOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`weights`, and `widths`: crops are padded to the next of these, the longest squeezed into the last."""
+    """`weights`, and `max_width`: pixels at the model's height, beyond which longer lines are squeezed."""
 
     weights: weights.Size = "tiny"
-    widths: Annotated[tuple[Annotated[int, msgspec.Meta(ge=16, le=4096)], ...], msgspec.Meta(min_length=1)] = (
-        160,
-        320,
-        480,
-        640,
-        960,
-    )
+    max_width: Annotated[int, msgspec.Meta(ge=lines.STEP, le=4096, multiple_of=lines.STEP)] = 960
 
 
 class Recogniser(_OnnxModel):
@@ -137,32 +138,28 @@ class Recogniser(_OnnxModel):
     _characters: tuple[str, ...]
 
     def configure(self, options: Mapping[str, object]) -> str:
+        """Take the size and the width, and read the characters."""
         self._options = parse(RecogniserOptions, options)
         self._characters = weights.dictionary(self._options.weights)
         return f"ppocrv6/{self._options.weights}/rec/rec.onnx"
 
     def warmup(self) -> None:
-        for width in self._options.widths:
-            self.run(np.zeros((1, 3, lines.HEIGHT, width), np.float32))
+        """Read a blank line of the greatest width."""
+        self.run(np.zeros((1, 3, lines.HEIGHT, self._options.max_width), np.float32))
 
     def predict(self, batch: list[Item]) -> list[Result | Rejected]:
-        crops = [cast("Image", item["crop"]) for item in batch]
-        return [
-            Result(items={"page": [{"text": text, "score": score, "box": item["box"]}]})
-            for item, (text, score) in zip(batch, self.read(crops), strict=True)
-        ]
+        """Read each line."""
+        # One line at a time: a batch takes as long as its lines one after the other, and would pad all to the widest.
+        return [self._line(item) for item in batch]
 
-    def read(self, crops: list[Image]) -> list[tuple[str, float]]:
-        """Text and score of each crop. Crops of like width run together: padding to the widest would cost more."""
-        by_width: dict[int, list[int]] = {}
-        for index, image in enumerate(crops):
-            by_width.setdefault(lines.bucket(image, sorted(self._options.widths)), []).append(index)
-        found: dict[int, tuple[str, float]] = {}
-        for width, indices in by_width.items():
-            output = self.run(lines.prepare([crops[index] for index in indices], width))
-            for index, probabilities in zip(indices, output, strict=True):
-                found[index] = lines.read_text(probabilities, self._characters)
-        return [found[index] for index in range(len(crops))]
+    def read(self, crop: Image) -> tuple[str, float]:
+        """The text of a crop, and its score."""
+        (probabilities,) = self.run(lines.prepare([crop], lines.width_for(crop, self._options.max_width)))
+        return lines.read_text(probabilities, self._characters)
+
+    def _line(self, item: Item) -> Result:
+        text, score = self.read(cast("Image", item["crop"]))
+        return Result(items={"page": [{"text": text, "score": score, "box": item["box"]}]})
 
 
 class Page(Model):
@@ -173,6 +170,7 @@ class Page(Model):
     """
 
     def predict(self, batch: list[Item]) -> list[Result | Rejected]:
+        """Put the lines of each page in order."""
         return [Result(outputs=self._page(item.parts)) for item in batch]
 
     def _page(self, parts: tuple[Data, ...]) -> Data:
@@ -185,7 +183,7 @@ class Page(Model):
         return {"text": text, "score": score, "box": boxes[order].reshape(-1, 4, 2)}
 
 
-def _turned(line: Data) -> Data:
+def turned(line: Data) -> Data:
     """The crop upside down, and the box from the corner where its text now begins."""
     crop, box = cast("Image", line["crop"]), cast("detection.Boxes", line["box"])
     return {"crop": np.ascontiguousarray(crop[::-1, ::-1]), "box": np.roll(box, 2, axis=0)}

@@ -23,10 +23,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from examples.ocr.scoring import score
 from examples.ocr.weights import package_folder
 from triscale import Sample
 
-__all__ = ["DIFFICULTIES", "HEIGHT", "WIDTH", "Difficulty", "Line", "Page", "make_page", "pages", "samples"]
+__all__ = ["DIFFICULTIES", "HEIGHT", "WIDTH", "Difficulty", "Line", "Page", "make_page", "pages", "samples", "score"]
 
 WIDTH, HEIGHT = 960, 720
 MARGIN = 32
@@ -69,7 +70,7 @@ class _Look:
     """Standard deviation in pixels."""
     noise: float
     """Standard deviation in grey levels."""
-    contrast: float
+    contrast: int
     """Least difference of ink and paper, in grey levels."""
     shade: float
     """Grey levels by which one side is darker than the other."""
@@ -89,11 +90,20 @@ _MIX = (0.5, 0.4, 0.1)
 _UPSIDE_DOWN = 0.12
 
 _FACES = (
-    *(("font_roboto", f"Roboto-{face}.ttf") for face in "Light Regular Italic Medium Bold BoldItalic Black".split()),
-    *(
-        ("font_source_serif_pro", f"SourceSerifPro-{face}.ttf")
-        for face in "Light Regular It Semibold SemiboldIt Bold Black".split()
-    ),
+    ("font_roboto", "Roboto-Light.ttf"),
+    ("font_roboto", "Roboto-Regular.ttf"),
+    ("font_roboto", "Roboto-Italic.ttf"),
+    ("font_roboto", "Roboto-Medium.ttf"),
+    ("font_roboto", "Roboto-Bold.ttf"),
+    ("font_roboto", "Roboto-BoldItalic.ttf"),
+    ("font_roboto", "Roboto-Black.ttf"),
+    ("font_source_serif_pro", "SourceSerifPro-Light.ttf"),
+    ("font_source_serif_pro", "SourceSerifPro-Regular.ttf"),
+    ("font_source_serif_pro", "SourceSerifPro-It.ttf"),
+    ("font_source_serif_pro", "SourceSerifPro-Semibold.ttf"),
+    ("font_source_serif_pro", "SourceSerifPro-SemiboldIt.ttf"),
+    ("font_source_serif_pro", "SourceSerifPro-Bold.ttf"),
+    ("font_source_serif_pro", "SourceSerifPro-Black.ttf"),
 )
 
 
@@ -193,7 +203,7 @@ def _wear(rng: np.random.Generator, look: _Look, pixels: npt.NDArray[np.uint8]) 
     worn = cv2.resize(worn, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR).astype(np.float32)
     worn += np.linspace(0.0, rng.uniform(-look.shade, look.shade), WIDTH, dtype=np.float32)
     worn += rng.standard_normal((HEIGHT, WIDTH), dtype=np.float32) * np.float32(rng.uniform(0.0, look.noise))
-    return np.clip(worn, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(worn, 0, 255), np.uint8)
 
 
 @functools.cache

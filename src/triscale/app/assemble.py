@@ -6,7 +6,6 @@ from triscale.core.graph import Graph
 from triscale.core.plan import Plan
 from triscale.core.profile import Profile
 from triscale.dispatch.dispatcher import Dispatcher
-from triscale.dispatch.settings import Settings
 from triscale.dispatch.stage import ServiceModel
 from triscale.policy.latency import ServiceTimes
 from triscale.policy.learned import LearnedTimes
@@ -14,7 +13,7 @@ from triscale.policy.learned import LearnedTimes
 __all__ = ["make_dispatcher"]
 
 
-def make_dispatcher(graph: Graph, profile: Profile | None, plan: Plan, settings: Settings, now: float) -> Dispatcher:
+def make_dispatcher(graph: Graph, profile: Profile | None, plan: Plan, now: float) -> Dispatcher:
     """A dispatcher without replicas yet. Without a profile it learns latencies and fan-outs as it serves."""
     models: list[list[ServiceModel]] = []
     fan_out: list[list[list[float]]] = []
@@ -35,4 +34,4 @@ def make_dispatcher(graph: Graph, profile: Profile | None, plan: Plan, settings:
                 )
             known = measured.fan_out if measured else variant.fan_out
             fan_out[s].append([known.get(graph.stages[child], 1.0) for child in graph.children[s]])
-    return Dispatcher(graph, models, fan_out, plan, settings, now)
+    return Dispatcher(graph, models, fan_out, plan, graph.pipeline.dispatch, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Literal
 
 import click
 import msgspec
@@ -15,7 +16,7 @@ from rich.table import Table
 from triscale.cli.options import cores_option, pipeline_argument, set_option
 from triscale.clock import SystemClock
 from triscale.core.pipeline import Pipeline
-from triscale.core.profile import Profile
+from triscale.core.profile import Profile, VariantProfile
 from triscale.core.spec import load_pipeline, pipeline_file
 from triscale.profiler.measure import Progress, profile_pipeline
 from triscale.profiler.samples import sample_requests
@@ -23,6 +24,17 @@ from triscale.profiler.store import cache_path, write_profile
 from triscale.replica.config import import_roots
 
 __all__ = ["measure_with_progress", "profile"]
+
+_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
+    ("stage/variant", "left"),
+    ("p50 ms", "right"),
+    ("p95", "right"),
+    ("ms/item", "right"),
+    ("all lanes", "right"),
+    ("fan-out", "right"),
+    ("load s", "right"),
+    ("MB", "right"),
+)
 
 SAMPLES = 24
 SEED = 1
@@ -83,26 +95,33 @@ def measure_with_progress(
 
 def _print(measured: Profile) -> None:
     machine = measured.machine
-    table = Table(title=f"{measured.pipeline} on {machine.cpu}, {machine.cores} cores", title_justify="left")
-    for column in ("stage", "variant", "batch", "lanes", "p50 ms", "p95 ms", "ms/item", "fan-out", "load s", "MB"):
-        table.add_column(column, justify="left" if column in ("stage", "variant", "fan-out") else "right")
+    title = f"{measured.pipeline} on {machine.cpu}, {machine.cores} cores"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column, justify in _COLUMNS:
+        table.add_column(column, justify=justify, no_wrap=True)
     for stage, variants in measured.stages.items():
         for name, variant in variants.items():
-            fan_out = ", ".join(f"{child} {mean:.1f}" for child, mean in variant.fan_out.items())
-            first = True
-            for point in variant.latency:
-                head = (stage, name) if first else ("", "")
-                tail = (
-                    (fan_out, f"{variant.load_s:.2f}", f"{variant.memory_bytes / 2**20:.0f}") if first else ("", "", "")
-                )
-                table.add_row(
-                    *head,
-                    str(point.batch),
-                    str(point.lanes),
-                    f"{point.p50_s * 1000:.2f}",
-                    f"{point.p95_s * 1000:.2f}",
-                    f"{point.p50_s * 1000 / point.batch:.2f}",
-                    *tail,
-                )
-                first = False
+            alone = [point for point in variant.latency if point.lanes == 1]
+            one = alone[0]
+            best = min(alone, key=lambda point: point.p50_s / point.batch)
+            table.add_row(
+                f"{stage}/{name}",
+                f"{one.p50_s * 1000:.2f}",
+                f"{one.p95_s * 1000:.2f}",
+                f"{best.p50_s * 1000 / best.batch:.2f} at {best.batch}",
+                _crowding(variant),
+                ", ".join(f"{mean:.1f}" for mean in variant.fan_out.values()),
+                f"{variant.load_s:.2f}",
+                f"{variant.memory_bytes / 2**20:.0f}",
+            )
     Console().print(table)
+
+
+def _crowding(variant: VariantProfile) -> str:
+    """How much slower a lane is when all lanes are busy: the worst that was measured."""
+    alone = {point.batch: point.p50_s for point in variant.latency if point.lanes == 1}
+    crowded = [point.p50_s / alone[point.batch] for point in variant.latency if point.lanes > 1]
+    if not crowded:
+        return ""
+    factor = max(crowded)
+    return f"x{factor:.2f}"

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from triscale.core.settings import Settings
 from triscale.errors import ConfigError
 
 __all__ = ["DATATYPES", "Datatype", "Pipeline", "Policy", "ResourceLimits", "Samples", "Stage", "TensorSpec", "Variant"]
@@ -74,6 +75,8 @@ class Variant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     load_ms: NonNegative = 0.0
     """Time to load, for `emulated` and for planning until it is measured."""
     memory_mb: NonNegative = 0.0
+    gpus: Annotated[int, Meta(ge=0)] = 0
+    """Whole devices that each lane occupies."""
 
 
 class Stage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -143,6 +146,7 @@ class Pipeline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How often an item is run again after a replica died under it."""
     resources: ResourceLimits = ResourceLimits()
     policy: Policy = Policy()
+    dispatch: Settings = Settings()
     samples: Samples | None = None
 
     def __post_init__(self) -> None:

@@ -7,8 +7,8 @@ Rule 2: an event method (`arrive`, `batch_done`, `replica_ready`, ...) only chan
 what has expired, what is hopeless, which batches to run. A driver calls it once after all events of an instant, so
 that a batch sees everything that arrived together, and again no later than `next_wakeup()`.
 
-Rule 3: `flow.py` moves requests and items, `fleet.py` has the lanes; this file only decides, and it is the one place
-where a batch is formed.
+Rule 3: `flow.py` moves requests and items, `fleet.py` has the lanes, `batching.py` is the one place where a batch is
+formed; this file has the order in which things happen.
 """
 
 from __future__ import annotations
@@ -20,21 +20,18 @@ from triscale.core.graph import Graph
 from triscale.core.plan import Plan
 from triscale.core.request import Outcome, Reason
 from triscale.dispatch.accounts import Accounts
+from triscale.dispatch.batching import AFTER, Batcher
 from triscale.dispatch.commands import Commands, KillReplica
 from triscale.dispatch.door import Door
 from triscale.dispatch.fleet import Fleet
 from triscale.dispatch.flow import Flow
 from triscale.dispatch.outlook import Outlook
-from triscale.dispatch.rescue import best_in_time
-from triscale.dispatch.results import ItemResult, Rejection
+from triscale.dispatch.results import ItemResult
 from triscale.dispatch.settings import Settings
 from triscale.dispatch.stage import ServiceModel, StageState
-from triscale.dispatch.work import Batch, Group, Item, Request
+from triscale.dispatch.work import Request
 
 __all__ = ["Dispatcher"]
-
-# Wake this much after an instant computed by subtraction, so that rounding cannot wake us too early for ever.
-_AFTER = 1e-6
 
 
 class Dispatcher:
@@ -59,7 +56,7 @@ class Dispatcher:
         self.stages = [StageState(graph, s, models[s], fan_out[s], now) for s in range(len(graph.stages))]
         slo = graph.pipeline.slo_s
         self._margin = settings.margin * slo
-        self._grace = settings.late_grace * slo
+        self._grace = settings.late_grace
         self._rescues = settings.drop == "reroute"
         self._drops = [
             settings.drop in ("per_stage", "reroute") or (settings.drop == "last_stage" and not children)
@@ -68,8 +65,9 @@ class Dispatcher:
         self._door = Door(self.stages, settings, slo)
         self._flow = Flow(graph, self.stages, self.accounts)
         self._fleet = Fleet(graph, self.stages)
-        self._runs: list[Batch] = []
-        self._held_until = float("inf")
+        self._batcher = Batcher(
+            self.stages, self._flow, self._fleet, self.accounts, settings, self._drops, settings.margin * slo
+        )
         self._refresh_at = now
         self.outlook: Outlook
         self.plan: Plan
@@ -89,26 +87,26 @@ class Dispatcher:
     def share_cores(self, node: str, cores: float) -> None:
         """Lanes of `node` run only while one of its `cores` is free. Call before the node's replicas are ready."""
         self._fleet.share_cores(node, cores)
+        self._refresh_at = float("-inf")
 
     def replica_ready(
         self, replica: ReplicaId, stage: str, variants: Sequence[str], lanes: int, threads: int, node: str, now: float
     ) -> None:
         """A replica can take work on so many lanes. ValueError when its id is taken, or its stage unknown."""
         self._fleet.ready(replica, stage, variants, lanes, threads, node, now)
-        self._refresh(now)
 
     def resize(self, replica: ReplicaId, lanes: int, threads: int, now: float) -> None:
-        """Use so many lanes of so many threads. Growing holds at once; a shrink ends with a LanesClosed order.
+        """Use so many lanes of so many threads. Growing holds at once; all else ends with a LanesClosed order.
 
-        Call after the engine granted more cores, and before it takes any away. Unknown replicas are ignored.
+        Call after the engine granted more cores, and before it takes any away. A later call supersedes a shrink
+        that is not done yet: one order, with the lanes that there are then, answers both. Replicas that are unknown
+        or draining are left alone.
         """
         self._fleet.resize(replica, lanes, threads, now)
-        self._refresh(now)
 
     def drain(self, replica: ReplicaId, now: float) -> None:
         """Give it no new work; a ReplicaDrained order follows when its last batch is done."""
         self._fleet.drain(replica, now)
-        self._refresh(now)
 
     def replica_lost(self, replica: ReplicaId, now: float) -> None:
         """It is gone with whatever it ran: those items go back to their queues with the same deadlines."""
@@ -120,19 +118,15 @@ class Dispatcher:
         self, number: int, payloads: Sequence[object], deadline: float, now: float, tag: object = None
     ) -> Request:
         """A request is at the door, with one root item per payload. It may end at once, refused."""
-        request = Request(number, now, deadline, len(self.stages), tag)
-        accounts = self.accounts
-        accounts.arrived += 1
-        accounts.live += 1
-        refusal = self._door.refuse(deadline, accounts.live - 1, self.outlook, now)
+        request = self._flow.arrive(number, deadline, now, tag)
+        refusal = self._door.refuse(deadline, len(payloads), self.accounts.live - 1, self._current(now), now)
         if refusal is not None:
             request.retry_after_s = refusal.retry_after_s
             self._flow.end(request, Outcome.SHED, refusal.reason, -1, now)
             return request
         if self.settings.drop != "none":
             self._flow.expire_at(request, deadline + self._grace)
-        items = [Item(request, 0, payload, None, row, 0, 1.0, now) for row, payload in enumerate(payloads)]
-        self._flow.admit(request, self.stages[0], items)
+        self._flow.enter(request, payloads, now)
         return request
 
     def cancel(self, request: Request, now: float) -> None:
@@ -142,11 +136,8 @@ class Dispatcher:
 
     def abort(self, reason: Reason, now: float) -> None:
         """End every live request as failed (the server stops)."""
-        live = {item.request for stage in self.stages for item in stage.queue.items()}
-        live.update(item.request for batch in self._fleet.running.values() for item in batch.items)
-        for request in sorted(live, key=lambda request: request.id):
-            if request.outcome is None:
-                self._flow.end(request, Outcome.FAILED, reason, -1, now)
+        for request in list(self._flow.live.values()):
+            self._flow.end(request, Outcome.FAILED, reason, -1, now)
 
     def batch_done(self, number: int, results: Sequence[ItemResult], now: float) -> None:
         """A batch has finished. Results of batches that are not running (their replica was given up) are ignored."""
@@ -157,32 +148,21 @@ class Dispatcher:
         if len(results) != len(items):
             self.batch_failed(number, f"{len(results)} results came back for {len(items)} items", now)
             return
-        self._fleet.finish(batch, now)
-        stage = self.stages[batch.stage]
-        stage.models[batch.variant].observe(len(items), now - batch.started)
-        emitted = [0] * len(stage.children)
-        complete = self._flow.complete
-        for item, result in zip(items, results, strict=True):
-            if item.request.outcome is not None:
-                continue  # its request ended without it: the item is counted as abandoned
-            if isinstance(result, Rejection):
-                self._flow.give_up(item, Outcome.FAILED, Reason.REJECTED, now, result.message)
-            else:
-                complete(item, batch.variant, result[0], result[1], emitted, now)
-        if emitted:
-            stage.learn_fan_out(batch.variant, len(items), emitted)
+        self._fleet.finish(batch)
+        self.stages[batch.stage].models[batch.variant].observe(len(items), now - batch.started)
+        self._flow.complete(batch, results, now)
 
     def batch_failed(self, number: int, message: str, now: float) -> None:
         """The model failed the batch. Its items are tried once more, each alone; an item that fails alone is lost."""
         batch = self._fleet.running.get(number)
         if batch is None:
             return
-        self._fleet.finish(batch, now)
+        self._fleet.finish(batch)
         for item in batch.items:
             if item.request.outcome is not None:
                 continue
             if len(batch.items) > 1:
-                self._flow.requeue(item, now)
+                self._flow.requeue(item, now, solo=True)
             else:
                 self._flow.give_up(item, Outcome.FAILED, Reason.MODEL_ERROR, now, message)
 
@@ -190,26 +170,24 @@ class Dispatcher:
 
     def step(self, now: float) -> Commands:
         """Decide on everything known at `now`."""
-        if now >= self._refresh_at:
-            self._refresh(now)
+        self._current(now)
         self._flow.expire(now)
         self._kill_hung(now)
         for stage in self.stages:
-            if self._drops[stage.index]:
+            if self._drops[stage.index] and stage.queue:
                 self._drop_hopeless(stage, now)
-        self._fill_lanes(now)
-        commands = Commands(self._runs, self._flow.ended, self._fleet.orders)
-        self._runs, self._flow.ended, self._fleet.orders = [], [], []
+        self._batcher.fill(now)
+        commands = Commands(self._batcher.runs, self._flow.ended, self._fleet.orders)
+        self._batcher.runs, self._flow.ended, self._fleet.orders = [], [], []
         return commands
 
     def next_wakeup(self) -> float | None:
         """When `step` must be called even if nothing happens; None while there is nothing to wait for."""
-        wake = min(self._held_until, self._flow.next_expiry(), self._fleet.next_hang())
+        wake = min(self._batcher.held_until, self._flow.next_expiry(), self._fleet.next_hang())
         for stage in self.stages:
-            if self._drops[stage.index]:
-                head = stage.queue.head()
-                if head is not None:
-                    wake = min(wake, head.request.deadline - self.outlook.least[stage.index] + _AFTER)
+            key = stage.queue.head_key()
+            if key is not None and self._drops[stage.index]:
+                wake = min(wake, key[0] - self.outlook.least[stage.index] + AFTER)
         return wake if wake < float("inf") else None
 
     def live_items(self) -> list[int]:
@@ -224,138 +202,35 @@ class Dispatcher:
             self._lose_replica(replica, Reason.MODEL_HUNG, now)
 
     def _lose_replica(self, replica: ReplicaId, reason: Reason, now: float) -> None:
+        retries = self.graph.pipeline.retries
         for item in self._fleet.lose(replica, now):
             if item.request.outcome is not None:
                 continue
-            if item.tries >= self.graph.pipeline.retries:
+            if item.tries >= retries:
                 self._flow.give_up(item, Outcome.FAILED, reason, now)
             else:
-                self._flow.requeue(item, now)
-        self._refresh(now)
+                # Its last try is its own: whoever kills a replica then is the culprit, and takes no one along.
+                self._flow.requeue(item, now, solo=item.tries + 1 >= retries)
 
     def _drop_hopeless(self, stage: StageState, now: float) -> None:
         """The queue is in the order of deadlines, so what cannot be answered in time any more stands in front."""
-        least = self.outlook.least[stage.index]
         queue = stage.queue
-        while True:
-            head = queue.head()
-            if head is None or head.request.deadline - now >= least:
-                return
-            queue.pop()
-            self._flow.give_up(head, Outcome.DROPPED, Reason.PREDICTED_LATE, now)
+        hopeless = now + self.outlook.least[stage.index]
+        while (key := queue.head_key()) is not None and key[0] < hopeless:
+            item = queue.at(0)
+            queue.take(0, 1)
+            self._flow.give_up(item, Outcome.DROPPED, Reason.PREDICTED_LATE, now)
 
-    def _fill_lanes(self, now: float) -> None:
-        """Form batches while an item and a lane for it are there; cores go to the earliest deadline."""
-        self._held_until = float("inf")
-        blocked = 0
-        while True:
-            chosen: StageState | None = None
-            earliest = float("inf")
-            for stage in self.stages:
-                if blocked >> stage.index & 1:
-                    continue
-                head = stage.queue.head()
-                if head is None or head.request.deadline >= earliest:
-                    continue
-                for group in stage.groups.values():
-                    if group.available():
-                        chosen = stage
-                        earliest = head.request.deadline
-                        break
-            if chosen is None:
-                return
-            if not self._start_batch(chosen, now):
-                blocked |= 1 << chosen.index
-
-    def _start_batch(self, stage: StageState, now: float) -> bool:
-        """Run the head of a stage that has a lane for it; False when it had better wait."""
-        head = stage.queue.head()
-        assert head is not None
-        s = stage.index
-        slack = head.request.deadline - now
-        rest = self.outlook.planned[s]
-        group, variant = self._planned_lane(stage, head.row)
-        rescued = False
-        if variant >= 0 and stage.models[variant].predict(1) + rest <= slack - self._margin:
-            room = slack - self._margin - rest
-        elif self._rescues:
-            if variant < 0 and self._in_time_by_plan(stage, slack):
-                return False  # on time: it waits for a lane that the plan gives it
-            planned = variant
-            group, variant = self._rescue_lane(stage, slack)
-            rescued = variant != planned
-            room = slack - self.outlook.options[s][0][0]
-        else:
-            room = slack - rest
-        if group is None:
-            return False  # what could run it is busy
-        size = self._batch_size(stage, variant, head, room)
-        full = stage.batch[variant]
-        if stage.linger_s > 0.0 and size < full and not rescued and not head.solo:
-            until = min(head.since + stage.linger_s, now + room - stage.models[variant].predict(full))
-            if now < until:
-                self._held_until = min(self._held_until, until + _AFTER)
-                return False
-        items = self._take(stage, size, now if rescued else None)
-        counts = self.accounts.stages[s]
-        if rescued:
-            counts.rescued += len(items)
-        else:
-            stage.charge(variant, head.row, len(items))
-        hangs_after = max(
-            self.settings.hang_floor_s, self.settings.hang_factor * stage.models[variant].predict(len(items))
-        )
-        self._runs.append(self._fleet.start(stage, group, variant, items, now, hangs_after=hangs_after))
-        counts.batches[variant] += 1
-        counts.items_run[variant] += len(items)
-        counts.sizes[len(items)] += 1
-        return True
-
-    def _planned_lane(self, stage: StageState, row: int) -> tuple[Group | None, int]:
-        for group in stage.groups.values():
-            if group.available():
-                variant = stage.pick(group.variants, row)
-                if variant >= 0:
-                    return group, variant
-        return None, -1
-
-    def _rescue_lane(self, stage: StageState, slack: float) -> tuple[Group | None, int]:
-        onward = self.outlook.options[stage.index]
-        for room in (slack - self._margin, slack):
-            for group in stage.groups.values():
-                if group.available():
-                    variant = best_in_time(stage, group.variants, onward, room)
-                    if variant >= 0:
-                        return group, variant
-        return None, -1
-
-    def _in_time_by_plan(self, stage: StageState, slack: float) -> bool:
-        room = slack - self._margin - self.outlook.planned[stage.index]
-        return any(stage.models[v].predict(1) <= room for v in stage.planned)
-
-    def _batch_size(self, stage: StageState, variant: int, head: Item, room: float) -> int:
-        """The largest batch that keeps its tightest item, the head, in time."""
-        if head.solo:
-            return 1
-        predict = stage.models[variant].predict
-        size = min(stage.batch[variant], len(stage.queue))
-        while size > 1 and predict(size) > room:
-            size -= 1
-        return size
-
-    def _take(self, stage: StageState, size: int, late_at: float | None) -> list[Item]:
-        """The first `size` live items; with `late_at`, only as long as they too would be late by the plan."""
-        queue = stage.queue
-        items = [queue.pop()]
-        while len(items) < size:
-            item = queue.head()
-            if item is None or item.solo:
-                break
-            if late_at is not None and self._in_time_by_plan(stage, item.request.deadline - late_at):
-                break
-            items.append(queue.pop())
-        return items
+    def _current(self, now: float) -> Outlook:
+        """The predictions, renewed when they are old or lanes came or went."""
+        if now >= self._refresh_at or not all(stage.surveyed for stage in self.stages):
+            self._refresh(now)
+        return self.outlook
 
     def _refresh(self, now: float) -> None:
-        self.outlook = Outlook(self.stages, self._fleet.shared_cores, rescue=self._rescues)
+        """Renew the predictions."""
+        for stage in self.stages:
+            stage.surveyed = True
+        self.outlook = Outlook(self.stages, self._fleet.cores.values(), rescue=self.settings.drop == "reroute")
+        self._batcher.outlook = self.outlook
         self._refresh_at = now + self.settings.refresh_s

@@ -35,20 +35,25 @@ class Door:
         self._settings = settings
         self._slo = slo_s
         self._rate = 0.0
+        """Requests per second that the plan admits; 0 = all."""
         self._depth = 0.0
         self._tokens = 0.0
         self._filled_at = 0.0
 
     def follow(self, plan: Plan, now: float) -> None:
         """Take over what the plan says of the demand it cannot carry."""
-        self._rate = plan.capacity if plan.served_fraction < 1.0 else 0.0
+        shedding = self._rate > 0.0
+        if shedding:
+            self._fill(now)
+        self._rate = (plan.capacity or plan.demand * plan.served_fraction) if plan.served_fraction < 1.0 else 0.0
         # Half an SLO's worth of requests: bursts shorter than that are carried by the queues.
         self._depth = max(1.0, 0.5 * self._slo * self._rate)
-        self._tokens = self._depth
+        # A new plan is no new burst: what was used up stays used up.
+        self._tokens = min(self._tokens, self._depth) if shedding else self._depth
         self._filled_at = now
 
-    def refuse(self, deadline: float, live: int, outlook: Outlook, now: float) -> Refusal | None:
-        """None to admit."""
+    def refuse(self, deadline: float, rows: int, live: int, outlook: Outlook, now: float) -> Refusal | None:
+        """None to admit a request of so many rows, with `live` requests in the system."""
         if live >= self._settings.max_requests:
             return Refusal(Reason.QUEUE_FULL, outlook.door_wait())
         if not self._settings.admission:
@@ -61,13 +66,18 @@ class Door:
         slack = deadline - now
         if outlook.path > slack:
             return Refusal(Reason.TOO_TIGHT, 0.0)
-        wait = outlook.door_wait()
-        if wait + outlook.path > slack:
-            return Refusal(Reason.OVERLOADED, wait + outlook.path - slack)
+        wait = outlook.door_wait(rows)
+        # Behind a backlog it will be run in full batches, which take longer than it would alone.
+        need = wait + (outlook.busy_path if wait > outlook.busy_path - outlook.path else outlook.path)
+        if need > slack:
+            return Refusal(Reason.OVERLOADED, need - slack)
         if self._rate > 0.0:
-            self._tokens = min(self._depth, self._tokens + (now - self._filled_at) * self._rate)
-            self._filled_at = now
+            self._fill(now)
             if self._tokens < 1.0:
                 return Refusal(Reason.PLAN_SHEDS, (1.0 - self._tokens) / self._rate)
             self._tokens -= 1.0
         return None
+
+    def _fill(self, now: float) -> None:
+        self._tokens = min(self._depth, self._tokens + (now - self._filled_at) * self._rate)
+        self._filled_at = now

@@ -21,28 +21,24 @@ __all__ = ["Fleet"]
 class Fleet:
     """Everything that can run a batch. What the driver must do as a consequence is put into `orders`."""
 
-    __slots__ = ("_cores", "_graph", "_hangs", "_next_batch", "_replicas", "_stages", "orders", "running")
+    __slots__ = ("_graph", "_hangs", "_next_batch", "_replicas", "_stages", "cores", "orders", "running")
 
     def __init__(self, graph: Graph, stages: Sequence[StageState]) -> None:
         self._graph = graph
         self._stages = stages
         self._replicas: dict[ReplicaId, ReplicaState] = {}
-        self._cores: dict[str, Cores] = {}
         self._hangs: list[tuple[float, int]] = []
         self._next_batch = 0
+        self.cores: dict[str, Cores] = {}
+        """Of the nodes whose lanes share them."""
         self.running: dict[int, Batch] = {}
         self.orders: list[Order] = []
 
-    @property
-    def shared_cores(self) -> float:
-        """Cores of the nodes whose lanes share them; 0 where lanes own theirs."""
-        return sum(shared.total for shared in self._cores.values())
-
     def share_cores(self, node: str, cores: float) -> None:
         """Lanes of `node` run only while one of its `cores` is free."""
-        shared = self._cores.get(node)
+        shared = self.cores.get(node)
         if shared is None:
-            self._cores[node] = Cores(cores)
+            self.cores[node] = Cores(cores)
         else:
             shared.free += cores - shared.total
             shared.total = cores
@@ -52,49 +48,39 @@ class Fleet:
     def ready(
         self, name: ReplicaId, stage: str, variants: Sequence[str], lanes: int, threads: int, node: str, now: float
     ) -> None:
-        """A replica can take work. ValueError when its id is taken, or its stage or a variant unknown."""
+        """A replica can take work. ValueError when its id is taken, its stage or a variant unknown, or none given."""
         if name in self._replicas:
             raise ValueError(f"replica {name!r} is already known")
         s = self._graph.stage(stage)
         state = self._stages[s]
+        if not variants:
+            raise ValueError(f"replica {name!r} of stage {stage!r} holds no variant; name at least one")
         indices = sorted((self._graph.variant(s, own) for own in variants), key=lambda v: -state.accuracy[v])
         replica = ReplicaState(name, s, tuple(indices), threads, node)
         self._replicas[name] = state.replicas[name] = replica
-        self.resize(name, lanes, threads, now)
+        self._fit(replica, lanes, threads, now)
 
     def resize(self, name: ReplicaId, lanes: int, threads: int, now: float) -> None:
-        """Open or close lanes; other threads hold from a lane's next batch on. Unknown replicas are ignored."""
+        """Open or close lanes; other threads hold from a lane's next batch on.
+
+        Replicas that are unknown or draining are left alone.
+        """
         replica = self._replicas.get(name)
-        if replica is None:
+        if replica is None or replica.draining:
             return
-        stage = self._stages[replica.stage]
-        if threads != replica.threads:
-            replica.threads = threads
-            for lane in replica.lanes:
-                if lane.batch is None:
-                    self._regroup(stage, lane, now)
-        in_use = [lane for lane in replica.lanes if not lane.closing]
-        for lane in [lane for lane in replica.lanes if lane.closing][: max(0, lanes - len(in_use))]:
-            lane.closing = False
-            in_use.append(lane)
-        for _ in range(lanes - len(in_use)):
-            lane = Lane(replica)
-            replica.lanes.append(lane)
-            stage.join_lane(lane, self._cores.get(replica.node))
-        surplus = sorted(in_use, key=lambda lane: lane.batch is not None)[: max(0, len(in_use) - lanes)]
-        for lane in surplus:
-            lane.closing = True
-            if lane.batch is None:
-                self._close(stage, lane, now)
-        if surplus or (replica.draining and not replica.lanes):
-            self._report_closed(replica)
+        open_lanes = sum(not lane.closing for lane in replica.lanes)
+        if lanes <= open_lanes or threads < replica.threads:
+            replica.shrinking = True
+        self._fit(replica, lanes, threads, now)
+        self._settle(replica)
 
     def drain(self, name: ReplicaId, now: float) -> None:
         """Give a replica no new work; ReplicaDrained follows when it is idle. Idempotent."""
         replica = self._replicas.get(name)
         if replica is not None and not replica.draining:
             replica.draining = True
-            self.resize(name, 0, replica.threads, now)
+            self._fit(replica, 0, replica.threads, now)
+            self._settle(replica)
 
     def lose(self, name: ReplicaId, now: float) -> list[Item]:
         """A replica is gone; returns the items that it was running. Idempotent."""
@@ -107,42 +93,82 @@ class Fleet:
         for lane in replica.lanes:
             if lane.batch is not None:
                 orphans.extend(lane.batch.items)
-                self._clear(stage, lane)
-            stage.leave_lane(lane, now)
+                stage.close_lane(lane, now)
+                self._clear(stage, lane.batch)
+            else:
+                stage.close_lane(lane, now)
         replica.lanes.clear()
         return orphans
+
+    def _fit(self, replica: ReplicaState, lanes: int, threads: int, now: float) -> None:
+        """Make it so many lanes of so many threads, as far as the batches that run allow."""
+        stage = self._stages[replica.stage]
+        cores = self.cores.get(replica.node)
+        if threads != replica.threads:
+            replica.threads = threads
+            for lane in replica.lanes:
+                if not lane.closing:
+                    stage.close_lane(lane, now)
+                    stage.open_lane(lane, cores)
+        in_use = [lane for lane in replica.lanes if not lane.closing]
+        for lane in [lane for lane in replica.lanes if lane.closing][: max(0, lanes - len(in_use))]:
+            lane.closing = False
+            in_use.append(lane)
+            stage.open_lane(lane, cores)
+        for _ in range(lanes - len(in_use)):
+            lane = Lane(replica)
+            replica.lanes.append(lane)
+            stage.open_lane(lane, cores)
+        # Idle lanes go first: they are free at once.
+        for lane in sorted(in_use, key=lambda lane: lane.batch is not None)[: max(0, len(in_use) - lanes)]:
+            stage.close_lane(lane, now)
+            if lane.batch is None:
+                replica.lanes.remove(lane)
+            else:
+                lane.closing = True
+
+    def _settle(self, replica: ReplicaState) -> None:
+        """Report a shrink or a drain that is done."""
+        if not (replica.shrinking or replica.draining) or not replica.settled:
+            return
+        replica.shrinking = False
+        if replica.draining:
+            del self._replicas[replica.id]
+            del self._stages[replica.stage].replicas[replica.id]
+            self.orders.append(ReplicaDrained(replica.id))
+        else:
+            self.orders.append(LanesClosed(replica.id, len(replica.lanes)))
 
     # --- batches ------------------------------------------------------------------------------------------------
 
     def start(
-        self, stage: StageState, group: Group, variant: int, items: list[Item], now: float, *, hangs_after: float
+        self, stage: StageState, group: Group, variant: int, items: list[Item], expected: float, hang: float, now: float
     ) -> Batch:
-        """Put a batch on the lane of `group` that has been idle longest."""
-        lane = group.idle.popleft()
+        """Put a batch on the lane of `group` that has been idle longest. It hangs if it runs for `hang` seconds."""
+        lane = stage.take_lane(group)
         if group.cores is not None:
             group.cores.free -= group.threads
         number = self._next_batch
         self._next_batch += 1
-        expected = stage.models[variant].predict(len(items))
-        batch = Batch(number, stage.index, variant, lane, items, now, expected)
+        batch = Batch(number, stage.index, variant, lane, group, items, now, expected)
         lane.batch = batch
         self.running[number] = batch
-        heapq.heappush(self._hangs, (now + hangs_after, number))
+        heapq.heappush(self._hangs, (now + hang, number))
         stage.running += len(items)
         return batch
 
-    def finish(self, batch: Batch, now: float) -> None:
+    def finish(self, batch: Batch) -> None:
         """A batch has left its lane, whichever way; the lane is idle again, or closed."""
         lane = batch.lane
+        replica = lane.replica
         stage = self._stages[batch.stage]
-        group = self._clear(stage, lane)
+        self._clear(stage, batch)
         if lane.closing:
-            self._close(stage, lane, now)
-            self._report_closed(lane.replica)
-        elif group.threads != lane.replica.threads:
-            self._regroup(stage, lane, now)
+            replica.lanes.remove(lane)
         else:
-            group.idle.append(lane)
+            stage.rest_lane(lane)
+        if replica.shrinking or replica.draining:
+            self._settle(replica)
 
     def hung(self, now: float) -> Batch | None:
         """A batch that has run for longer than it ever should; None when there is none (any more)."""
@@ -159,34 +185,11 @@ class Fleet:
             heapq.heappop(hangs)
         return hangs[0][0] if hangs else float("inf")
 
-    # --- lanes --------------------------------------------------------------------------------------------------
-
-    def _clear(self, stage: StageState, lane: Lane) -> Group:
-        """Take a lane's batch off it and free its cores."""
-        batch, group = lane.batch, lane.group
-        assert batch is not None
-        assert group is not None, "a busy lane belongs to a group"
+    def _clear(self, stage: StageState, batch: Batch) -> None:
+        """Take a batch off its lane and free its cores."""
         del self.running[batch.id]
-        lane.batch = None
+        batch.lane.batch = None
         stage.running -= len(batch.items)
+        group = batch.group
         if group.cores is not None:
             group.cores.free += group.threads
-        return group
-
-    def _regroup(self, stage: StageState, lane: Lane, now: float) -> None:
-        stage.leave_lane(lane, now)
-        stage.join_lane(lane, self._cores.get(lane.replica.node))
-
-    def _close(self, stage: StageState, lane: Lane, now: float) -> None:
-        stage.leave_lane(lane, now)
-        lane.replica.lanes.remove(lane)
-
-    def _report_closed(self, replica: ReplicaState) -> None:
-        if any(lane.closing for lane in replica.lanes):
-            return
-        if replica.draining:
-            del self._replicas[replica.id]
-            del self._stages[replica.stage].replicas[replica.id]
-            self.orders.append(ReplicaDrained(replica.id))
-        else:
-            self.orders.append(LanesClosed(replica.id, len(replica.lanes)))

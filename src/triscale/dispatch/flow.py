@@ -1,6 +1,6 @@
 """Requests and items on their way through the graph: fan-out, joins, losses, and the one end of each request.
 
-Every item enters a stage in `admit` and leaves it once: completed, given up, or abandoned because its request ended.
+Every item enters a stage in `_admit` and leaves it once: completed, given up, or abandoned because its request ended.
 Every request ends in `end`, once. Nothing here chooses lanes or variants; the dispatcher does.
 """
 
@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from triscale.core.graph import Graph
 from triscale.core.request import Outcome, Reason
 from triscale.dispatch.accounts import Accounts
+from triscale.dispatch.results import ItemResult, Rejection
 from triscale.dispatch.stage import StageState
-from triscale.dispatch.work import Item, Request
+from triscale.dispatch.work import Batch, Item, Request
 
 __all__ = ["Flow"]
 
@@ -21,7 +22,18 @@ __all__ = ["Flow"]
 class Flow:
     """The state of all live requests. Ended ones are handed over through `ended`."""
 
-    __slots__ = ("_accounts", "_allow_partial", "_expiries", "_graph", "_joins", "_serial", "_stages", "ended")
+    __slots__ = (
+        "_accounts",
+        "_allow_partial",
+        "_expiries",
+        "_graph",
+        "_joins",
+        "_serial",
+        "_stages",
+        "_ways",
+        "ended",
+        "live",
+    )
 
     def __init__(self, graph: Graph, stages: Sequence[StageState], accounts: Accounts) -> None:
         self._graph = graph
@@ -29,99 +41,143 @@ class Flow:
         self._accounts = accounts
         self._allow_partial = graph.pipeline.partial == "allow"
         self._joins = tuple(s for s, join in enumerate(graph.joins) if join)
-        self._expiries: list[tuple[float, int, Request]] = []
+        # Per stage and child: the child, and the row of its share table for what variant 0 emits.
+        self._ways = [[(stages[c], stages[c].rows[s]) for c in children] for s, children in enumerate(graph.children)]
+        # Only serial numbers wait for their time: a heap of requests would keep the ended ones, and all that they
+        # hold, until their deadlines have passed.
+        self._expiries: list[tuple[float, int]] = []
         self._serial = 0
+        self.live: dict[int, Request] = {}
+        """By serial number: the requests that have not ended, in the order of arrival."""
         self.ended: list[Request] = []
 
     # --- in -----------------------------------------------------------------------------------------------------
 
-    def admit(self, request: Request, stage: StageState, items: Sequence[Item]) -> None:
+    def arrive(self, number: int, deadline: float, now: float, tag: object) -> Request:
+        """A request is at the door; it is live until it ends."""
+        self._serial += 1
+        request = Request(number, self._serial, now, deadline, len(self._stages), tag)
+        self.live[self._serial] = request
+        self._accounts.arrived += 1
+        self._accounts.live += 1
+        return request
+
+    def enter(self, request: Request, payloads: Sequence[object], now: float) -> None:
+        """A request is admitted. One without items is done, but for what gathers nothing."""
+        self._admit(
+            request, self._stages[0], [Item(request, 0, p, None, row, 0, 1.0, now) for row, p in enumerate(payloads)]
+        )
+        if not payloads:
+            self._advance(request, now)
+
+    def _admit(self, request: Request, stage: StageState, items: list[Item]) -> None:
         """Items enter a stage: the only way in."""
         count = len(items)
         request.pending += count
         request.live[stage.index] += count
         stage.live += count
         self._accounts.stages[stage.index].entered += count
-        push = stage.queue.push
-        for item in items:
-            push(item)
+        stage.queue.push(items, request.key)
 
-    def requeue(self, item: Item, now: float) -> None:
-        """An item's run ended without a result: it waits again, and will be run alone in case it is the culprit."""
+    def requeue(self, item: Item, now: float, *, solo: bool) -> None:
+        """An item's run ended without a result: it waits again, to be run `solo` when it may be the culprit."""
         item.tries += 1
-        item.solo = True
+        item.solo = item.solo or solo
         item.since = now
         self._accounts.stages[item.stage].requeued += 1
-        self._stages[item.stage].queue.push(item)
+        self._stages[item.stage].queue.push([item], item.request.key)
 
     # --- on -----------------------------------------------------------------------------------------------------
 
-    def complete(
-        self,
-        item: Item,
-        variant: int,
-        output: object | None,
-        children: Sequence[Sequence[object]],
-        emitted: list[int],
-        now: float,
+    def complete(self, batch: Batch, results: Sequence[ItemResult], now: float) -> None:
+        """The items of a batch were run: outputs are kept, and what the items emitted enters the children.
+
+        The hottest loop of the dispatcher, so the life of an item is written out here rather than in methods.
+        """
+        s, variant = batch.stage, batch.variant
+        stage = self._stages[s]
+        own_accuracy = stage.accuracy[variant]
+        bit = 1 << variant
+        ways = self._ways[s]
+        emitted = [0] * len(ways)
+        joins = self._joins
+        completed = 0
+        for item, result in zip(batch.items, results, strict=True):
+            request = item.request
+            if request.outcome is not None:
+                continue  # its request ended without it: the item is counted as abandoned
+            if isinstance(result, Rejection):
+                self.give_up(item, Outcome.FAILED, Reason.REJECTED, now, result.message)
+                continue
+            completed += 1
+            output, children = result
+            request.used[s] |= bit
+            accuracy = item.accuracy * own_accuracy
+            if output is not None:
+                request.outputs.append((item, output))
+            is_end = True
+            for position, payloads in enumerate(children):
+                if payloads:
+                    is_end = False
+                    emitted[position] += len(payloads)
+                    child, row = ways[position]
+                    self._emit(item, child, payloads, row + variant, accuracy, now)
+            if is_end:
+                request.accuracy_sum += accuracy * item.weight
+                request.answers += item.weight
+            item.payload = None
+            # Counted at once, not after the loop: the request may end, and settle its accounts, within it.
+            stage.live -= 1
+            request.live[s] -= 1
+            request.pending -= 1
+            if joins or not request.pending:
+                self._advance(request, now)
+        if completed:
+            self._accounts.stages[s].completed += completed
+            if ways:
+                stage.learn_fan_out(variant, completed, emitted)
+
+    def _emit(
+        self, item: Item, child: StageState, payloads: Sequence[object], row: int, accuracy: float, now: float
     ) -> None:
-        """An item was run: its output is kept, what it emitted enters the children (and is counted in `emitted`)."""
+        """What one item emitted for one child enters it, or is held until the child gathers."""
         request = item.request
-        stage = self._stages[item.stage]
-        request.used[item.stage] |= 1 << variant
-        accuracy = item.accuracy * stage.accuracy[variant]
-        if output is not None:
-            request.outputs.append((item, output))
-        is_end = True
-        for position, payloads in enumerate(children):
-            if not payloads:
-                continue
-            is_end = False
-            emitted[position] += len(payloads)
-            child = self._stages[stage.children[position]]
-            if child.is_join:
-                held = request.held.setdefault(child.index, [])
-                held.extend((item, index, payload, accuracy) for index, payload in enumerate(payloads))
-                continue
-            row = child.rows.get(variant, 0) if child.rows else 0
-            c = child.index
-            self.admit(
+        c = child.index
+        if child.is_join:
+            held = request.held.setdefault(c, [])
+            held.extend((item, index, payload, accuracy) for index, payload in enumerate(payloads))
+        else:
+            self._admit(
                 request,
                 child,
-                [Item(request, c, p, item, index, row, accuracy, now) for index, p in enumerate(payloads)],
+                [Item(request, c, payload, item, index, row, accuracy, now) for index, payload in enumerate(payloads)],
             )
-        if is_end:
-            request.accuracy_sum += accuracy * item.weight
-            request.answers += item.weight
-        item.payload = None
-        self._accounts.stages[item.stage].completed += 1
-        self._leave(item, now)
 
     def give_up(self, item: Item, outcome: Outcome, reason: Reason, now: float, message: str = "") -> None:
-        """An item will not be completed. What that means for its request is the pipeline's choice (`partial`)."""
+        """An item, not queued any more, will not be completed. The pipeline says what it means for its request."""
         request = item.request
-        self._accounts.stages[item.stage].given_up[reason] += 1
+        s = item.stage
+        self._accounts.stages[s].given_up[reason] += 1
         if request.lost_as is None:
-            request.lost_as, request.lost_why, request.lost_at = outcome, reason, item.stage
+            request.lost_as, request.lost_why, request.lost_at = outcome, reason, s
             request.message = message
         request.lost += 1
+        request.lost_in |= 1 << s
         request.answers += item.weight
-        if self._allow_partial:
-            self._leave(item, now)
-            return
-        request.live[item.stage] -= 1
-        self._stages[item.stage].live -= 1
-        self.end(request, outcome, reason, item.stage, now)
-
-    def _leave(self, item: Item, now: float) -> None:
-        """An item has left its stage; start the joins that waited for it, and answer if it was the last."""
-        request = item.request
-        request.live[item.stage] -= 1
-        self._stages[item.stage].live -= 1
+        item.payload = None
+        self._stages[s].live -= 1
+        request.live[s] -= 1
         request.pending -= 1
+        if self._allow_partial:
+            self._advance(request, now)
+        else:
+            self.end(request, outcome, reason, s, now)
+
+    def _advance(self, request: Request, now: float) -> None:
+        """An item has left its stage: start the joins that waited for it, and answer if it was the last."""
         if self._joins:
             self._start_joins(request, now)
-        if request.pending == 0:
+        if not request.pending:
             self._answer(request, now)
 
     def _start_joins(self, request: Request, now: float) -> None:
@@ -133,13 +189,13 @@ class Flow:
                 continue
             request.joined |= 1 << s
             held = request.held.pop(s, [])
-            if not held and request.lost:
-                continue  # all that could have reached it was lost: there is nothing to answer with
-            held.sort(key=lambda part: (*part[0].place(), part[1]))
+            if not held and any(request.lost_in >> a & 1 for a in above):
+                continue  # what could have reached it was lost: there is nothing to answer with
+            held.sort(key=lambda part: (*part[0].place(), s, part[1]))
             accuracy = sum(part[3] for part in held) / len(held) if held else 1.0
             item = Item(request, s, tuple(part[2] for part in held), None, 0, 0, accuracy, now)
             item.weight = max(1, len(held))
-            self.admit(request, self._stages[s], [item])
+            self._admit(request, self._stages[s], [item])
 
     # --- out ----------------------------------------------------------------------------------------------------
 
@@ -157,6 +213,7 @@ class Flow:
         request.reason = reason
         request.stage = stage
         request.ended = now
+        del self.live[request.key[1]]
         accounts = self._accounts
         accounts.live -= 1
         accounts.outcomes[outcome] += 1
@@ -167,27 +224,30 @@ class Flow:
         else:
             request.outputs.clear()
         request.held.clear()
+        if request.pending:
+            self._abandon(request)
+        self.ended.append(request)
+
+    def _abandon(self, request: Request) -> None:
         for s, live in enumerate(request.live):
             if live:
-                state = self._stages[s]
-                state.live -= live
-                accounts.stages[s].abandoned += live
-                state.queue.compact(state.live)
-        self.ended.append(request)
+                stage = self._stages[s]
+                stage.live -= live
+                stage.queue.withdraw(request.key)
+                self._accounts.stages[s].abandoned += live
 
     # --- expiry -------------------------------------------------------------------------------------------------
 
     def expire_at(self, request: Request, at: float) -> None:
         """From `at` on an answer is of no use to the client."""
-        self._serial += 1
-        heapq.heappush(self._expiries, (at, self._serial, request))
+        heapq.heappush(self._expiries, (at, request.key[1]))
 
     def expire(self, now: float) -> None:
         """End the live requests whose time is over."""
         expiries = self._expiries
         while expiries and expiries[0][0] <= now:
-            request = heapq.heappop(expiries)[2]
-            if request.outcome is None:
+            request = self.live.get(heapq.heappop(expiries)[1])
+            if request is not None:
                 # The first stage that still holds it is where its time was lost.
                 stage = next((s for s, live in enumerate(request.live) if live), -1)
                 self.end(request, Outcome.DROPPED, Reason.EXPIRED, stage, now)
@@ -195,6 +255,6 @@ class Flow:
     def next_expiry(self) -> float:
         """When `expire` has something to do; infinity when never."""
         expiries = self._expiries
-        while expiries and expiries[0][2].outcome is not None:
+        while expiries and expiries[0][1] not in self.live:
             heapq.heappop(expiries)
         return expiries[0][0] if expiries else float("inf")

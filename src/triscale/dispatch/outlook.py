@@ -8,75 +8,112 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from operator import mul
 
 from triscale.dispatch.stage import StageState
+from triscale.dispatch.work import Cores
 
 __all__ = ["Outlook", "frontier"]
 
 _MOST_OPTIONS = 12
+_LIKELY = 0.5
+"""Mean fan-out below which an item more likely than not emits nothing: it is not given up for a branch that it will
+probably not take."""
 
 
 class Outlook:
     """Per stage, the way on from it.
 
-    - `planned[s]`: time from the end of stage s to the answer, with the planned variants;
+    - `planned[s]`: time from the end of stage s to the answer, with the planned variants, nothing else waiting;
+    - `rest[s]`: the same behind what waits at the stages ahead now (see `look`);
     - `options[s]`: the trade-offs between that time and accuracy that rescue may choose from, fastest first;
     - `least[s]`: shortest time from the start of service at s to the answer: less slack than this is hopeless;
-    - `door_wait(...)`: predicted wait of a request that arrives now, behind everything admitted;
-    - `path`: time of a whole request through an idle pipeline on its fastest variants.
+    - `lanes[s]`: batches that can run at once at s;
+    - `path`, `busy_path`: time of a whole request on the fastest variants, alone and in full batches;
+    - `door_wait(...)`: predicted wait of a request that arrives now, behind everything admitted.
     """
 
-    __slots__ = ("_core_work", "_lane_work", "_stages", "least", "options", "path", "planned")
+    __slots__ = ("_stages", "_work", "busy_path", "lanes", "least", "options", "path", "planned", "rest")
 
-    def __init__(self, stages: Sequence[StageState], cores: float, *, rescue: bool) -> None:
+    def __init__(self, stages: Sequence[StageState], cores: Iterable[Cores], *, rescue: bool) -> None:
         count = len(stages)
+        total = sum(shared.total for shared in cores)
         usable = [_usable(stage, rescue=rescue) for stage in stages]
+        threads = [max((group.threads for group in stage.groups), default=1) for stage in stages]
         self._stages = stages
+        self.lanes = [
+            max(1.0, min(s.lanes, total / t) if total else s.lanes) for s, t in zip(stages, threads, strict=True)
+        ]
         self.planned = [0.0] * count
         self.options: list[list[tuple[float, float]]] = [[(0.0, 1.0)] for _ in stages]
         self.least = [0.0] * count
+        full = [0.0] * count
         for stage in reversed(stages):
             s = stage.index
+            likely = 0
             for child, fan_out in zip(stage.children, _mean_fan_out(stage), strict=True):
-                if fan_out > 0.0:
-                    self._add_branch(s, stages[child], fan_out, usable[child])
-            fastest = min((stage.models[v].predict(1) for v in usable[s]), default=0.0)
-            self.least[s] = fastest + self.options[s][0][0]
+                items = 1.0 if stages[child].is_join else fan_out
+                if items > 0.0:
+                    self.planned[s] = max(self.planned[s], self._by_plan(stages[child], items) + self.planned[child])
+                if items >= _LIKELY:
+                    self._add_branch(s, stages[child], items, usable[child], likely)
+                    full[s] = max(full[s], full[child])
+                    likely += 1
+            models = stage.models
+            self.least[s] = self.options[s][0][0] + min(models[v].predict(1) for v in usable[s])
+            full[s] += min(models[v].predict(stage.batch[v]) for v in usable[s])
         self.path = self.least[0]
-        self._lane_work, self._core_work = _work(stages, usable, cores)
+        self.busy_path = max(self.path, full[0])
+        self.rest = list(self.planned)
+        self._work = _work(stages, usable, threads, self.lanes, total)
 
-    def _add_branch(self, s: int, child: StageState, fan_out: float, usable: Sequence[int]) -> None:
+    def look(self) -> None:
+        """Renew `rest` from the queues as they are."""
+        ahead = [0.0] * len(self._stages)
+        for stage in reversed(self._stages):
+            s = stage.index
+            for c in stage.children:
+                child = self._stages[c]
+                behind = len(child.queue) - child.idle * child.batch[0]
+                if behind > 0:
+                    ahead[s] = max(ahead[s], ahead[c] + behind * self._work[c][c])
+                else:
+                    ahead[s] = max(ahead[s], ahead[c])
+            self.rest[s] = self.planned[s] + ahead[s]
+
+    def door_wait(self, rows: int = 1) -> float:
+        """Seconds until the work already admitted is done: the tightest of each stage's lanes and the cores.
+
+        A request of several `rows` waits for all but one of them, too.
+        """
+        # What runs is half done on average.
+        lives = [stage.live - 0.5 * stage.running for stage in self._stages]
+        lives[0] += rows - 1
+        return max(0.0, *[sum(map(mul, lives, row)) for row in self._work])
+
+    def _by_plan(self, child: StageState, items: float) -> float:
+        """Time that one request's items, emitted at one instant, take at `child` by the plan, nothing else waiting."""
+        routes = child.routes[0]
+        lanes = self.lanes[child.index]
+        total = 0.0
+        for v in routes.variants:
+            batch = child.batch[v]
+            rounds = max(1.0, items / (batch * lanes))
+            total += routes.shares[v] * rounds * child.models[v].predict(min(batch, math.ceil(items)))
+        return total
+
+    def _add_branch(self, s: int, child: StageState, items: float, usable: Sequence[int], before: int) -> None:
+        """Combine the options of stage s, over `before` branches so far, with those through one more child."""
         c = child.index
-        burst = 1.0 if child.is_join else fan_out
-        times = {v: _spread(child, v, burst) for v in {*usable, *child.planned}}
-        planned = child.planned or tuple(usable)
-        weights = [max(child.shares[0][v], 1e-9) for v in planned]
-        mean = sum(times[v] * w for v, w in zip(planned, weights, strict=True)) / sum(weights)
-        self.planned[s] = max(self.planned[s], mean + self.planned[c])
+        times = {v: _fastest(child, v, items, self.lanes[c]) for v in usable}
         onward = frontier([(times[v] + t, child.accuracy[v] * a) for v in usable for t, a in self.options[c]])
-        mine = self.options[s]
-        if mine == [(0.0, 1.0)]:
+        if not before:
             self.options[s] = onward
-        else:
-            # Branches run side by side: the slower one counts, and the answer is as good as their mean.
-            self.options[s] = frontier([(max(t, u), (a + b) / 2.0) for t, a in mine for u, b in onward])
-
-    def door_wait(self) -> float:
-        """Seconds until the work already admitted is done: the tightest of each stage's lanes and the cores."""
-        stages = self._stages
-        lives = [max(0.0, stage.live - 0.5 * stage.running) for stage in stages]
-        wait = 0.0
-        for row in self._lane_work:
-            total = 0.0
-            for live, work in zip(lives, row, strict=True):
-                total += live * work
-            wait = max(wait, total)
-        if self._core_work is not None:
-            total = 0.0
-            for live, work in zip(lives, self._core_work, strict=True):
-                total += live * work
-            wait = max(wait, total)
-        return max(wait, 0.0)
+            return
+        # Branches run side by side: the slower one counts, and the answer is as good as their mean.
+        self.options[s] = frontier(
+            [(max(t, u), (a * before + b) / (before + 1)) for t, a in self.options[s] for u, b in onward]
+        )
 
 
 def frontier(pairs: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -92,13 +129,14 @@ def frontier(pairs: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _usable(stage: StageState, *, rescue: bool) -> tuple[int, ...]:
+    """The variants that an item may be run on, if need be."""
     if stage.resident:
         return stage.resident if rescue else tuple(v for v in stage.planned if v in stage.resident) or stage.resident
     return stage.planned or tuple(range(len(stage.models)))
 
 
 def _mean_fan_out(stage: StageState) -> list[float]:
-    weights = stage.shares[0] if sum(stage.shares[0]) > 0 else [1.0] * len(stage.models)
+    weights = stage.shares if sum(stage.shares) > 0.0 else [1.0] * len(stage.models)
     total = sum(weights)
     return [
         sum(w * stage.fan_out[v][position] for v, w in enumerate(weights)) / total
@@ -106,11 +144,10 @@ def _mean_fan_out(stage: StageState) -> list[float]:
     ]
 
 
-def _spread(stage: StageState, variant: int, items: float) -> float:
-    """Time to run one request's `items` (emitted at one instant) on this stage's lanes, nothing else waiting."""
+def _fastest(stage: StageState, variant: int, items: float, lanes: float) -> float:
+    """The same as `_by_plan` on one variant, with batches as small as the lanes allow."""
     batch = stage.batch[variant]
     model = stage.models[variant]
-    lanes = max(1, stage.lanes)
     per_lane = items / lanes
     if per_lane <= batch:
         return model.predict(max(1, math.ceil(per_lane)))
@@ -118,32 +155,39 @@ def _spread(stage: StageState, variant: int, items: float) -> float:
 
 
 def _work(
-    stages: Sequence[StageState], usable: Sequence[Sequence[int]], cores: float
-) -> tuple[list[list[float]], list[float] | None]:
-    """Per live item at stage s: lane-seconds it still needs at each stage t, per lane of t; core-seconds in all."""
-    count = len(stages)
-    visits = [[0.0] * count for _ in range(count)]
-    for s in range(count):
-        visits[s][s] = 1.0
-        for stage in stages[s:]:
-            reach = visits[s][stage.index]
-            if reach <= 0.0:
-                continue
-            for child, fan_out in zip(stage.children, _mean_fan_out(stage), strict=True):
-                if stages[child].is_join:
-                    # One item per request however much is gathered: counted with the root's item, which is one too.
-                    visits[s][child] = 1.0 if s == 0 else 0.0
-                else:
-                    visits[s][child] += reach * fan_out
-    cost = [min((_per_item(stage, v) for v in usable[stage.index]), default=0.0) for stage in stages]
-    threads = [max((g.threads for g in stage.groups.values()), default=1) for stage in stages]
-    lane_work = [[visits[s][t] * cost[t] / max(1, stages[t].lanes) for s in range(count)] for t in range(count)]
-    core_work = None
+    stages: Sequence[StageState],
+    usable: Sequence[Sequence[int]],
+    threads: Sequence[int],
+    lanes: Sequence[float],
+    cores: float,
+) -> list[list[float]]:
+    """Rows of seconds per live item at each stage: what it adds to each stage's work, and to that of shared cores."""
+    visits = _visits(stages)
+    cost = [min(s.models[v].typical(s.batch[v]) / s.batch[v] for v in usable[s.index]) for s in stages]
+    everywhere = range(len(stages))
+    rows = [[visits[s][t] * cost[t] / lanes[t] for s in everywhere] for t in everywhere]
     if cores > 0.0:
-        core_work = [sum(visits[s][t] * cost[t] * threads[t] for t in range(count)) / cores for s in range(count)]
-    return lane_work, core_work
+        rows.append([sum(visits[s][t] * cost[t] * threads[t] for t in everywhere) / cores for s in everywhere])
+    return rows
 
 
-def _per_item(stage: StageState, variant: int) -> float:
-    batch = stage.batch[variant]
-    return stage.models[variant].typical(batch) / batch
+def _visits(stages: Sequence[StageState]) -> list[list[float]]:
+    """[s][t]: items at stage t still to come of one live item at stage s, itself included."""
+    fan_out = [_mean_fan_out(stage) for stage in stages]
+    visits: list[list[float]] = []
+    for s in range(len(stages)):
+        mine = [0.0] * len(stages)
+        mine[s] = 1.0
+        for stage in stages[s:]:
+            reach = mine[stage.index]
+            for child, items in zip(stage.children, fan_out[stage.index], strict=True):
+                if not stages[child].is_join:
+                    mine[child] += reach * items
+                elif not s:
+                    mine[child] = 1.0  # one item per request, however much is gathered
+                elif visits[0][stage.index] > 0.0:
+                    # It stands for its part of all that a request brings to the join's parents.
+                    parents = sum(child in other.children for other in stages)
+                    mine[child] += reach / max(1.0, visits[0][stage.index]) / parents
+        visits.append(mine)
+    return visits

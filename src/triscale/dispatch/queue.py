@@ -1,57 +1,100 @@
-"""The one queue of a stage: earliest deadline first, ties in the order of arrival.
+"""The one queue of a stage: earliest deadline first, ties in the order of the requests' arrival.
 
-Items whose request has ended stay in the heap until they reach its head or until they outnumber the live ones;
-removing them eagerly would cost a search per item.
+Two sorted lists side by side rather than a heap: deadlines come nearly in order, so that a push is an append; all
+items of a request stand together, so that they enter, leave and are withdrawn as one slice; and the first item with
+enough slack is found by bisection. The queue holds exactly the live items that wait, never one of an ended request.
 """
 
 from __future__ import annotations
 
-import heapq
+from bisect import bisect_left, bisect_right
 
-from triscale.dispatch.work import Item
+from triscale.dispatch.work import Item, RequestKey
 
 __all__ = ["DeadlineQueue"]
 
-_COMPACT_ABOVE = 1024
+_FRONT = 32
+"""Entries taken from the front before the lists are shifted: this many ended items at most are kept alive."""
 
 
 class DeadlineQueue:
-    """Items by deadline. `live` (kept by the dispatcher) is what is really waiting; the heap may hold more."""
+    """Items in the order of their requests' keys; positions count from the head, which is 0."""
 
-    __slots__ = ("_heap", "_serial")
+    __slots__ = ("_items", "_keys", "_start")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Item]] = []
-        self._serial = 0
+        self._keys: list[RequestKey] = []
+        self._items: list[Item] = []
+        self._start = 0
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._keys) - self._start
 
-    def push(self, item: Item) -> None:
-        """Add an item under its request's deadline."""
-        self._serial += 1
-        heapq.heappush(self._heap, (item.request.deadline, self._serial, item))
+    def push(self, items: list[Item], key: RequestKey) -> None:
+        """Add items of one request behind those that it already has here."""
+        keys = self._keys
+        if not keys or key >= keys[-1]:
+            if len(items) == 1:  # twice as fast as the general case, and the usual one
+                keys.append(key)
+                self._items.append(items[0])
+            else:
+                keys.extend([key] * len(items))
+                self._items.extend(items)
+            return
+        at = bisect_right(keys, key, self._start)
+        keys[at:at] = [key] * len(items)
+        self._items[at:at] = items
 
-    def pop(self) -> Item:
-        """Remove and return the head; IndexError when empty."""
-        return heapq.heappop(self._heap)[2]
+    def head_key(self) -> RequestKey | None:
+        """The earliest deadline, and whose it is; None when nothing waits."""
+        keys = self._keys
+        return keys[self._start] if keys else None
 
-    def head(self) -> Item | None:
-        """The live item with the earliest deadline; drops ended ones on the way."""
-        heap = self._heap
-        while heap:
-            item = heap[0][2]
-            if item.request.outcome is None:
-                return item
-            heapq.heappop(heap)
-        return None
+    def last_deadline(self) -> float:
+        """The latest deadline; IndexError when nothing waits."""
+        return self._keys[-1][0]
 
-    def compact(self, live: int) -> None:
-        """Rebuild when most of the heap is items of ended requests, so that memory follows what is live."""
-        if len(self._heap) > _COMPACT_ABOVE and len(self._heap) > 2 * live:
-            self._heap = [entry for entry in self._heap if entry[2].request.outcome is None]
-            heapq.heapify(self._heap)
+    def at(self, position: int) -> Item:
+        """The item at a position; IndexError past the end."""
+        return self._items[self._start + position]
 
-    def items(self) -> list[Item]:
-        """The live items, in no particular order."""
-        return [entry[2] for entry in self._heap if entry[2].request.outcome is None]
+    def slice(self, position: int, count: int) -> list[Item]:
+        """At most `count` items from a position on, without taking them."""
+        at = self._start + position
+        return self._items[at : at + count]
+
+    def position(self, deadline: float) -> int:
+        """The position of the first item whose deadline is not before this one; the length when there is none."""
+        return bisect_left(self._keys, (deadline, 0), self._start) - self._start
+
+    def take(self, position: int, count: int) -> None:
+        """Remove `count` items from a position on."""
+        lo = self._start + position
+        hi = lo + count
+        if position:
+            self._delete(lo, hi)
+            return
+        if hi == len(self._keys):
+            self._keys.clear()
+            self._items.clear()
+            self._start = 0
+        elif hi > _FRONT:
+            del self._keys[:hi]
+            del self._items[:hi]
+            self._start = 0
+        else:
+            self._start = hi
+
+    def withdraw(self, key: RequestKey) -> None:
+        """Remove all items of one request."""
+        lo = bisect_left(self._keys, key, self._start)
+        hi = bisect_right(self._keys, key, lo)
+        if lo == self._start:
+            if hi > lo:
+                self.take(0, hi - lo)
+        elif hi > lo:
+            self._delete(lo, hi)
+
+    def _delete(self, lo: int, hi: int) -> None:
+        del self._keys[lo:hi]
+        del self._items[lo:hi]

@@ -6,7 +6,7 @@ both; of all ways that are in time the most accurate is taken. An item that is o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from triscale.dispatch.stage import StageState
 
@@ -14,18 +14,19 @@ __all__ = ["best_in_time"]
 
 
 def best_in_time(
-    stage: StageState, variants: Sequence[int], onward: Sequence[tuple[float, float]], slack: float
+    stage: StageState, sizes: Mapping[int, int], onward: Sequence[tuple[float, float]], slack: float
 ) -> int:
-    """The variant, of those an idle lane holds, with which an item can still be answered within `slack` seconds.
+    """The variant with which an item can still be answered within `slack` seconds.
 
-    `onward` are the (time, accuracy) options for the rest of the path, fastest first. The choice maximises the
-    accuracy of the whole way, then the time saved; -1 when no way is in time.
+    `sizes` are the variants to choose from, each with the batch that the item would be run in; `onward` are the
+    (time, accuracy) options for the rest of the path, fastest first. The choice maximises the accuracy of the whole
+    way, then the time saved; -1 when no way is in time.
     """
     best = -1
     best_accuracy = -1.0
     best_time = 0.0
-    for v in variants:
-        here = stage.models[v].predict(1)
+    for v, size in sizes.items():
+        here = stage.models[v].predict(size)
         for time, accuracy in reversed(onward):
             total = here + time
             if total > slack:

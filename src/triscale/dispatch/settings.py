@@ -1,34 +1,5 @@
-"""The data plane's settings. The defaults are triscale's; the others exist so that baselines can be run on it."""
+"""The settings live with the pipeline file, where users write them; the data plane only reads them."""
 
-from __future__ import annotations
-
-from typing import Literal
-
-from msgspec import Struct
+from triscale.core.settings import Settings
 
 __all__ = ["Settings"]
-
-
-class Settings(Struct, frozen=True, kw_only=True):
-    """How the dispatcher treats lateness, overload and failure."""
-
-    drop: Literal["none", "last_stage", "per_stage", "reroute"] = "reroute"
-    """What happens to an item that is predicted to be late. `none`: it is run all the same. `last_stage`: dropped,
-    but only at a stage without children. `per_stage`: dropped at any stage. `reroute`: recovered by a faster
-    variant here or downstream if possible, else dropped. (The four policies of Loki's ablation, on one absolute
-    deadline.)"""
-    admission: bool = True
-    """Refuse at the door what would be late behind the work already admitted."""
-    margin: float = 0.05
-    """Part of the SLO kept in reserve when choosing variants and batch sizes; dropping does not use it."""
-    late_grace: float = 0.1
-    """Part of the SLO by which an answer may be late and still be sent; then the request is dropped as expired.
-    Not used with `drop: none`."""
-    max_requests: int = 100_000
-    """Requests in the system at once; more are shed."""
-    hang_factor: float = 20.0
-    hang_floor_s: float = 10.0
-    """A batch that runs longer than max(hang_floor_s, hang_factor * its predicted latency) means that its lane
-    hangs: its replica is killed."""
-    refresh_s: float = 0.25
-    """How often predictions are renewed from measured latencies and fan-outs."""

@@ -9,12 +9,14 @@ from triscale.core.cluster import ReplicaId
 from triscale.core.graph import Graph
 from triscale.core.plan import StagePlan
 from triscale.dispatch.queue import DeadlineQueue
-from triscale.dispatch.work import Cores, Group, GroupKey, Lane, ReplicaState
+from triscale.dispatch.work import Cores, Group, Lane, ReplicaState
 
-__all__ = ["ServiceModel", "StageState"]
+__all__ = ["Routes", "ServiceModel", "StageState"]
 
 _FAN_OUT_MEMORY = 500.0
 """Items over which the measured fan-out is averaged."""
+_MOST_CREDIT = 4.0
+"""Full batches that a variant may be owed or owe, so that one whose lanes were away does not monopolise the stage."""
 
 
 class ServiceModel(Protocol):
@@ -33,16 +35,64 @@ class ServiceModel(Protocol):
         ...
 
 
+class Routes:
+    """How one row of the share table is followed with the variants that are resident now.
+
+    `shares` sum to 1 over `variants`: the plan's, without what no lane holds. Where no lane holds anything of the
+    plan's, every resident variant counts alike: work goes on until the plan's replicas are there.
+    """
+
+    __slots__ = ("credits", "planned", "shares", "variants")
+
+    def __init__(self, planned: Sequence[float]) -> None:
+        self.planned = planned
+        """The plan's share of each variant."""
+        self.credits = [0.0] * len(planned)
+        """Items that each variant is owed."""
+        self.shares: list[float] = []
+        self.variants: tuple[int, ...] = ()
+        """Those with a share, most accurate first."""
+
+    def survey(self, resident: Sequence[int]) -> None:
+        """Other variants are resident (most accurate first)."""
+        planned = self.planned
+        self.variants = tuple([v for v in resident if planned[v] > 0.0] or resident)
+        total = sum(planned[v] for v in self.variants)
+        self.shares = [0.0] * len(planned)
+        for v in self.variants:
+            self.shares[v] = planned[v] / total if total > 0.0 else 1.0 / len(self.variants)
+
+    def pick(self, variants: tuple[int, ...]) -> int:
+        """The variant among these (most accurate first) whose turn it is; -1 when none has a share."""
+        shares, owed = self.shares, self.credits
+        best = -1
+        for v in variants:
+            if shares[v] > 0.0 and (best < 0 or owed[v] > owed[best] + 1e-9):
+                best = v
+        return best
+
+    def charge(self, variant: int, items: int, batch: Sequence[int]) -> None:
+        """Account `items` run by the plan's choice: each variant earns its share of them, the chosen one pays."""
+        if len(self.variants) < 2:
+            return
+        shares, owed = self.shares, self.credits
+        owed[variant] -= items
+        for v in self.variants:
+            bound = _MOST_CREDIT * batch[v]
+            owed[v] = max(-bound, min(bound, owed[v] + shares[v] * items))
+
+
 class StageState:
     """Queue, lanes, shares and measurements of one stage. Fields are open to the dispatcher; rules are here."""
 
     __slots__ = (
         "accuracy",
         "batch",
+        "by_path",
         "children",
-        "credits",
         "fan_out",
         "groups",
+        "idle",
         "index",
         "is_join",
         "lanes",
@@ -53,9 +103,11 @@ class StageState:
         "queue",
         "replicas",
         "resident",
+        "routes",
         "rows",
         "running",
         "shares",
+        "surveyed",
         "without_lanes_since",
     )
 
@@ -75,105 +127,123 @@ class StageState:
         """Live items, queued and running."""
         self.running = 0
         """Live and ended items in batches now."""
-        self.groups: dict[GroupKey, Group] = {}
+        self.groups: list[Group] = []
+        """Those with the most accurate variants first."""
         self.replicas: dict[ReplicaId, ReplicaState] = {}
         self.lanes = 0
+        """Open lanes, busy and idle."""
+        self.idle = 0
+        """Idle lanes, whether or not their cores are free."""
         self.resident: tuple[int, ...] = ()
-        """Variants that some lane holds, most accurate first."""
+        """Variants that some open lane holds, most accurate first."""
         self.planned: tuple[int, ...] = ()
         """Variants with a share, most accurate first."""
         self.batch = [1] * count
-        self.shares: list[list[float]] = [[0.0] * count]
-        self.rows: Mapping[int, int] = {}
-        """Parent variant -> row of `shares`; empty unless shares depend on the path."""
-        self.credits: list[list[float]] = [[0.0] * count]
+        self.shares: list[float] = [0.0] * count
+        """The plan's, over all paths."""
+        self.rows: Mapping[int, int] = _rows(graph, index)
+        """Parent stage -> row of `routes` of the items that its variant 0 emitted; variant v's are v rows further."""
+        self.routes: list[Routes] = []
+        """Row 0 is for items of whatever path; rows that the plan does not tell apart are the same object."""
+        self.by_path = False
+        """Whether any row differs from row 0."""
         self.linger_s = 0.0
         self.without_lanes_since: float | None = now
+        self.surveyed = False
+        """Cleared when lanes come or go: predictions must be renewed."""
 
     def follow(self, plan: StagePlan, graph: Graph, max_batch: Sequence[int]) -> None:
         """Take over a plan's shares and batch sizes. Credits start afresh."""
-        count = len(self.models)
         names = graph.variants[self.index]
-        shares = [plan.variants[name].share if name in plan.variants else 0.0 for name in names]
-        self.shares = [shares]
-        rows: dict[int, int] = {}
+        count = len(names)
+        self.shares = [plan.variants[name].share if name in plan.variants else 0.0 for name in names]
+        everywhere = Routes(self.shares)
+        self.routes = [everywhere]
         for parent in graph.parents[self.index]:
-            for variant, name in enumerate(graph.variants[parent]):
-                if name in plan.by_parent:
-                    rows[variant] = len(self.shares)
-                    self.shares.append([plan.by_parent[name].get(own, 0.0) for own in names])
-        self.rows = rows
-        self.credits = [[0.0] * count for _ in self.shares]
-        self.batch = [
-            min(max_batch[v], plan.variants[name].batch) if name in plan.variants else 1 for v, name in enumerate(names)
-        ]
-        planned = [v for v in range(count) if any(row[v] > 0 for row in self.shares)]
+            for name in graph.variants[parent]:
+                mine = plan.by_parent.get(name)
+                self.routes.append(Routes([mine.get(own, 0.0) for own in names]) if mine else everywhere)
+        self.by_path = any(row is not everywhere for row in self.routes)
+        planned = [v for v in range(count) if any(row.planned[v] > 0.0 for row in self.routes)]
         self.planned = tuple(sorted(planned, key=lambda v: -self.accuracy[v]))
         # A variant without a share still serves as a rescue; it may then batch as the planned ones do.
-        widest = max((self.batch[v] for v in planned), default=1)
-        for v in range(count):
-            if v not in planned:
-                self.batch[v] = min(max_batch[v], widest)
+        widest = max((plan.variants[names[v]].batch for v in planned if names[v] in plan.variants), default=1)
+        self.batch = [
+            max(1, min(max_batch[v], plan.variants[name].batch if v in planned and name in plan.variants else widest))
+            for v, name in enumerate(names)
+        ]
         self.linger_s = plan.linger_s
-
-    def pick(self, variants: tuple[int, ...], row: int) -> int:
-        """The planned variant among `variants` (most accurate first) whose turn it is; -1 when none is planned."""
-        shares = self.shares[row]
-        credit = self.credits[row]
-        best = -1
-        for v in variants:
-            if shares[v] > 0.0 and (best < 0 or credit[v] > credit[best] + 1e-9):
-                best = v
-        return best
-
-    def charge(self, variant: int, row: int, items: int) -> None:
-        """Account `items` run by the plan's choice: each variant earns its share of them, the chosen one pays."""
-        shares = self.shares[row]
-        credit = self.credits[row]
-        for v in self.planned:
-            # Bounded, so that a variant whose lanes were away does not monopolise the stage when it is back.
-            credit[v] = min(credit[v] + shares[v] * items, 4.0 * self.batch[v])
-        credit[variant] = max(credit[variant] - items, -4.0 * self.batch[variant])
+        self._survey()
 
     def learn_fan_out(self, variant: int, items: int, emitted: Sequence[int]) -> None:
-        """Fold in how many items each child got from a batch of `items`."""
+        """Fold in how many items each child got from `items` that were completed together."""
         means = self.fan_out[variant]
         weight = items / (items + _FAN_OUT_MEMORY)
         for position, count in enumerate(emitted):
             means[position] += (count / items - means[position]) * weight
 
-    def join_lane(self, lane: Lane, cores: Cores | None) -> None:
-        """A lane can take work."""
+    # --- lanes --------------------------------------------------------------------------------------------------
+
+    def open_lane(self, lane: Lane, cores: Cores | None) -> None:
+        """A lane may take work, as soon as it is idle."""
         replica = lane.replica
         key = (replica.variants, replica.threads, replica.node if cores is not None else None)
-        group = self.groups.get(key)
+        group = next((group for group in self.groups if group.key == key), None)
         if group is None:
-            group = self.groups[key] = Group(key, replica.variants, replica.threads, cores)
+            group = Group(key, replica.variants, replica.threads, cores)
+            self.groups.append(group)
             self._survey()
         lane.group = group
         group.size += 1
-        group.idle.append(lane)
         self.lanes += 1
+        self.surveyed = False
         self.without_lanes_since = None
+        if lane.batch is None:
+            self.rest_lane(lane)
 
-    def leave_lane(self, lane: Lane, now: float) -> None:
-        """A lane is gone; it must not be running a batch any more."""
+    def rest_lane(self, lane: Lane) -> None:
+        """An open lane is idle."""
+        assert lane.group is not None, "an idle lane is open"
+        lane.group.idle.append(lane)
+        self.idle += 1
+
+    def take_lane(self, group: Group) -> Lane:
+        """The lane of a group that has been idle longest; it is idle no more."""
+        self.idle -= 1
+        return group.idle.popleft()
+
+    def close_lane(self, lane: Lane, now: float) -> None:
+        """A lane takes no more work; a batch on it may still run."""
         group = lane.group
         if group is None:
             return
         lane.group = None
-        if lane in group.idle:
+        if lane.batch is None:
             group.idle.remove(lane)
+            self.idle -= 1
         group.size -= 1
         self.lanes -= 1
+        self.surveyed = False
         if not group.size:
-            del self.groups[group.key]
+            self.groups.remove(group)
             self._survey()
         if not self.lanes:
             self.without_lanes_since = now
 
     def _survey(self) -> None:
-        found = {v for group in self.groups.values() for v in group.variants}
+        found = {v for group in self.groups for v in group.variants}
         self.resident = tuple(sorted(found, key=lambda v: -self.accuracy[v]))
-        # Most accurate lanes are offered work first: routing to the most accurate with room.
-        self.groups = dict(sorted(self.groups.items(), key=lambda entry: -self.accuracy[entry[1].variants[0]]))
+        # The most accurate lanes are offered work first: routing to the most accurate with room.
+        self.groups.sort(key=lambda group: -self.accuracy[group.variants[0]])
+        for row in self.routes:
+            row.survey(self.resident or self.planned)
+        self.surveyed = False
+
+
+def _rows(graph: Graph, index: int) -> dict[int, int]:
+    rows: dict[int, int] = {}
+    first = 1
+    for parent in graph.parents[index]:
+        rows[parent] = first
+        first += len(graph.variants[parent])
+    return rows

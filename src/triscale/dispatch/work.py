@@ -15,7 +15,10 @@ from typing import TypeAlias
 from triscale.core.cluster import ReplicaId
 from triscale.core.request import Outcome, Reason
 
-__all__ = ["Batch", "Cores", "Group", "GroupKey", "Item", "Lane", "ReplicaState", "Request"]
+__all__ = ["Batch", "Cores", "Group", "GroupKey", "Item", "Lane", "ReplicaState", "Request", "RequestKey"]
+
+RequestKey: TypeAlias = "tuple[float, int]"
+"""(deadline, serial number): the order of queues. Serial numbers are the dispatcher's own, from 1 on."""
 
 
 class Request:
@@ -30,10 +33,12 @@ class Request:
         "held",
         "id",
         "joined",
+        "key",
         "live",
         "lost",
         "lost_as",
         "lost_at",
+        "lost_in",
         "lost_why",
         "message",
         "outcome",
@@ -46,8 +51,10 @@ class Request:
         "used",
     )
 
-    def __init__(self, number: int, arrived: float, deadline: float, stages: int, tag: object) -> None:
+    def __init__(self, number: int, serial: int, arrived: float, deadline: float, stages: int, tag: object) -> None:
         self.id = number
+        """The driver's."""
+        self.key: RequestKey = (deadline, serial)
         self.arrived = arrived
         self.deadline = deadline
         self.tag = tag
@@ -76,6 +83,8 @@ class Request:
         """How the first lost item was lost; with `lost_why` and `lost_at`, the request's end if nothing is left."""
         self.lost_why = Reason.NONE
         self.lost_at = -1
+        self.lost_in = 0
+        """Bit set of the stages that lost items."""
         self.used: list[int] = [0] * stages
         """Per stage: bit set of the variants that ran its items."""
         self.accuracy_sum = 0.0
@@ -89,11 +98,14 @@ class Request:
         return self.accuracy_sum / self.answers if self.answers else 0.0
 
     def ordered_outputs(self) -> list[tuple[int, object]]:
-        """(row, output) in the order in which items were emitted, whatever order they finished in."""
+        """(row, output) in the order in which items were emitted, whatever order they finished in.
+
+        What a join made of a whole request stands behind the rest, under row 0.
+        """
         outputs = self.outputs
         if len(outputs) > 1:
             outputs.sort(key=lambda pair: pair[0].place())
-        return [(item.place()[0], output) for item, output in outputs]
+        return [(item.root_row(), output) for item, output in outputs]
 
     def __repr__(self) -> str:
         return f"Request({self.id}, {self.outcome.label if self.outcome is not None else 'live'})"
@@ -135,7 +147,7 @@ class Item:
         self.index = index
         """Position among what its parent emitted (a root item: the row of the request)."""
         self.row = row
-        """Which row of the stage's share table holds for it (0 = the default; else the parent's variant + 1)."""
+        """Which row of the stage's share table holds for it: what ran its parent decides (see `StageState.rows`)."""
         self.accuracy = accuracy
         """Product of the accuracies of the variants that its ancestors ran on."""
         self.since = since
@@ -148,14 +160,21 @@ class Item:
         """Paths that it stands for when accuracies are averaged; more than 1 at a join."""
 
     def place(self) -> tuple[int, ...]:
-        """Where it stands in the order of emission: the positions of its ancestors and its own, root first."""
-        place = [self.index]
-        parent = self.parent
-        while parent is not None:
-            place.append(parent.index)
-            parent = parent.parent
+        """Where it stands in the order of emission: of each ancestor and itself, root first, stage and position."""
+        item = self
+        place = [item.index, item.stage]
+        while item.parent is not None:
+            item = item.parent
+            place += (item.index, item.stage)
         place.reverse()
         return tuple(place)
+
+    def root_row(self) -> int:
+        """The row of the request that it descends from; 0 behind a join."""
+        item = self
+        while item.parent is not None:
+            item = item.parent
+        return item.index
 
 
 GroupKey: TypeAlias = "tuple[tuple[int, ...], int, str | None]"
@@ -165,11 +184,14 @@ GroupKey: TypeAlias = "tuple[tuple[int, ...], int, str | None]"
 class Cores:
     """Cores that the lanes of one node share: a lane runs only while enough of them are free."""
 
-    __slots__ = ("free", "total")
+    __slots__ = ("free", "reserved", "total")
 
     def __init__(self, total: float) -> None:
         self.total = total
         self.free = total
+        """Negative after a cut, until enough batches are done."""
+        self.reserved = False
+        """Kept, for the rest of a step, for a lane that needs more of them than are free."""
 
 
 class Group:
@@ -186,11 +208,12 @@ class Group:
         self.idle: deque[Lane] = deque()
         """Longest idle first, so that load spreads evenly."""
         self.size = 0
-        """Lanes, busy ones included."""
+        """Lanes, busy ones included, closing ones not."""
 
     def available(self) -> bool:
         """Whether a lane is idle and its cores are free."""
-        return bool(self.idle) and (self.cores is None or self.cores.free >= self.threads)
+        cores = self.cores
+        return bool(self.idle) and (cores is None or (cores.free >= self.threads and not cores.reserved))
 
 
 class Lane:
@@ -201,7 +224,7 @@ class Lane:
     def __init__(self, replica: ReplicaState) -> None:
         self.replica = replica
         self.group: Group | None = None
-        """Where it waits when idle; None before it joins and after it left."""
+        """Where it waits when idle; None before it opens and while it closes."""
         self.batch: Batch | None = None
         self.closing = False
         """To be closed when its batch is done."""
@@ -210,7 +233,7 @@ class Lane:
 class ReplicaState:
     """A replica as the dispatcher sees it."""
 
-    __slots__ = ("draining", "id", "lanes", "node", "stage", "threads", "variants")
+    __slots__ = ("draining", "id", "lanes", "node", "shrinking", "stage", "threads", "variants")
 
     def __init__(self, name: ReplicaId, stage: int, variants: tuple[int, ...], threads: int, node: str) -> None:
         self.id = name
@@ -221,6 +244,15 @@ class ReplicaState:
         self.node = node
         self.lanes: list[Lane] = []
         self.draining = False
+        self.shrinking = False
+        """A LanesClosed order is due when it runs no more, and no wider, lanes than it should."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether no lane is closing, and none runs a batch on more threads than it should."""
+        return not any(
+            lane.closing or (lane.batch is not None and lane.batch.group.threads > self.threads) for lane in self.lanes
+        )
 
     @property
     def busy(self) -> int:
@@ -231,15 +263,25 @@ class ReplicaState:
 class Batch:
     """Items of one variant run together on one lane. A command to run it, and the record until it is done."""
 
-    __slots__ = ("expected", "id", "items", "lane", "stage", "started", "variant")
+    __slots__ = ("expected", "group", "id", "items", "lane", "stage", "started", "variant")
 
     def __init__(
-        self, number: int, stage: int, variant: int, lane: Lane, items: list[Item], started: float, expected: float
+        self,
+        number: int,
+        stage: int,
+        variant: int,
+        lane: Lane,
+        group: Group,
+        items: list[Item],
+        started: float,
+        expected: float,
     ) -> None:
         self.id = number
         self.stage = stage
         self.variant = variant
         self.lane = lane
+        self.group = group
+        """Its lane's when it started: the threads and the cores that it uses, whatever becomes of the lane."""
         self.items = items
         self.started = started
         self.expected = expected

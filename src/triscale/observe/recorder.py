@@ -18,7 +18,7 @@ _BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 class StageRecorder:
     """Distributions of one stage."""
 
-    __slots__ = ("batch_items", "busy_core_s", "queue_s", "service_s")
+    __slots__ = ("batch_items", "busy_core_s", "by_size", "queue_s", "service_s")
 
     def __init__(self, variants: int) -> None:
         self.queue_s = Histogram(LATENCY_BOUNDS_S)
@@ -26,6 +26,8 @@ class StageRecorder:
         self.service_s = [Histogram(LATENCY_BOUNDS_S) for _ in range(variants)]
         """Per variant: from handing a batch to a lane to having its results."""
         self.batch_items = Histogram(_BATCH_BOUNDS)
+        self.by_size: dict[int, list[float]] = {}
+        """Items in a batch -> [batches, seconds of service]."""
         self.busy_core_s = 0.0
         """Core-seconds that lanes were busy: service time times threads."""
 
@@ -33,9 +35,9 @@ class StageRecorder:
 class Recorder:
     """Distributions of a pipeline."""
 
-    __slots__ = ("accuracy_sum", "latency_s", "replica_exits", "stages", "started_at")
+    __slots__ = ("accuracy_sum", "ended_s", "last_ended", "latency_s", "replica_exits", "stages")
 
-    def __init__(self, graph: Graph, now: float) -> None:
+    def __init__(self, graph: Graph) -> None:
         self.latency_s = Histogram(LATENCY_BOUNDS_S)
         """Of answered and late requests, from the first byte at the door to the answer."""
         self.accuracy_sum = 0.0
@@ -43,7 +45,10 @@ class Recorder:
         self.stages = [StageRecorder(len(variants)) for variants in graph.variants]
         self.replica_exits = 0
         """Replicas that died without being asked to."""
-        self.started_at = now
+        self.ended_s = [0.0] * len(Outcome)
+        """Per outcome: seconds that its requests spent in the system."""
+        self.last_ended: float | None = None
+        """Monotonic seconds of the latest end of a request."""
 
     def batch_started(self, batch: Batch) -> None:
         """A batch was handed to a lane."""
@@ -58,10 +63,16 @@ class Recorder:
         took = now - batch.started
         stage.service_s[batch.variant].observe(took)
         stage.busy_core_s += took * batch.lane.replica.threads
+        sums = stage.by_size.setdefault(len(batch.items), [0, 0.0])
+        sums[0] += 1
+        sums[1] += took
 
     def request_ended(self, request: Request) -> None:
         """A request has its outcome."""
         outcome = request.outcome
+        assert outcome is not None
+        self.ended_s[outcome] += request.ended - request.arrived
+        self.last_ended = request.ended
         if outcome is Outcome.ANSWERED or outcome is Outcome.LATE:
             self.latency_s.observe(request.ended - request.arrived)
             if outcome is Outcome.ANSWERED:

@@ -98,17 +98,16 @@ class StageView(Struct, frozen=True, kw_only=True):
     name: str
     variants: tuple[str, ...] = ()
     """Those that ran, the most used first."""
-    lanes: float | None = None
-    utilisation: float | None = None
-    """Mean share of its lanes that was busy."""
+    cores: float | None = None
+    """Mean cores at work on it."""
     items: int | None = None
     batch_mean: float | None = None
     queue_ms: float | None = None
     """Mean wait before a lane."""
     service_ms: float | None = None
     """Mean time of a batch on a lane."""
-    utilisation_series: tuple[tuple[float, float], ...] = ()
-    """(second, share of its lanes that was busy)."""
+    cores_series: tuple[tuple[float, float], ...] = ()
+    """(second, cores at work on it)."""
 
 
 class PlanView(Struct, frozen=True, kw_only=True):
@@ -147,8 +146,8 @@ class ReportDocument(Struct, frozen=True, kw_only=True):
     created: str = ""
     """When, for people."""
     counts_agree: bool | None = None
-    accuracy_is: str = "accuracy"
-    """What the score measures, such as `character accuracy`."""
+    score_says: str = ""
+    """What the accuracy measures, in the words of whoever wrote the score function."""
     samples: tuple[SampleView, ...] = ()
     series: SeriesView = SeriesView()
     stages: tuple[StageView, ...] = ()
@@ -164,4 +163,6 @@ def read_document(document: Mapping[str, object]) -> ReportDocument:
     try:
         return msgspec.convert(document, ReportDocument)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"the document is not the JSON of a run: {error}; make one with `triscale demo --json`") from None
+        raise ConfigError(
+            f"the document is not the JSON of a run: {error}; make one with `triscale demo --json`"
+        ) from None

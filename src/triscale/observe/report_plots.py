@@ -15,6 +15,7 @@ from typing import Any
 
 from triscale.errors import ConfigError
 from triscale.observe.report_document import ReportDocument
+from triscale.observe.wording import count
 
 __all__ = ["OUTCOME_COLOURS", "STAGE_COLOURS", "Plot", "plots_of"]
 
@@ -55,7 +56,7 @@ def plots_of(document: ReportDocument) -> list[Plot]:
         importlib.import_module("matplotlib")
     except ImportError:
         raise ConfigError("plots need matplotlib; install it with `pip install triscale[report]`") from None
-    candidates = (_rates, _outcomes, _latency, _utilisation)
+    candidates = (_rates, _outcomes, _latency, _cores)
     return [plot for make in candidates if (plot := make(document)) is not None]
 
 
@@ -75,7 +76,7 @@ def _rates(document: ReportDocument) -> Plot | None:
         axes.set_ylim(0, 1.12 * max(*series.sent, capacity or 0.0, 1.0))
 
     if capacity:
-        keys.append(("--slo", "dash", f"the plan's capacity, {capacity:.1f}/s"))
+        keys.append(("--slo", "dash", f"the plan's capacity, {count(capacity)}/s"))
     return _plot("rates", "Arrivals and goodput, requests per second", keys, draw, document)
 
 
@@ -121,21 +122,26 @@ def _latency(document: ReportDocument) -> Plot | None:
     return _plot("latency", "Latency of the answers, ms, by second of arrival", keys, draw, document)
 
 
-def _utilisation(document: ReportDocument) -> Plot | None:
-    stages = [stage for stage in document.stages if stage.utilisation_series]
+def _cores(document: ReportDocument) -> Plot | None:
+    stages = [stage for stage in document.stages if stage.cores_series]
     if not stages:
         return None
     colours = {stage.name: STAGE_COLOURS[index % len(STAGE_COLOURS)] for index, stage in enumerate(stages)}
+    limit = document.plan.cores if document.plan else None
+    most = max(cores for stage in stages for _, cores in stage.cores_series)
 
     def draw(axes: Any) -> None:
         for stage in stages:
-            seconds, shares = zip(*stage.utilisation_series, strict=True)
-            axes.plot(seconds, [100 * share for share in shares], color=_STAND_INS[colours[stage.name]], linewidth=1.6)
-        axes.set_ylim(0, 105)
-        axes.set_yticks([0, 25, 50, 75, 100])
+            seconds, cores = zip(*stage.cores_series, strict=True)
+            axes.plot(seconds, cores, color=_STAND_INS[colours[stage.name]], linewidth=1.6)
+        if limit:
+            axes.axhline(limit, color=_STAND_INS["--slo"], linewidth=1.2, dashes=(5, 3))
+        axes.set_ylim(0, 1.12 * max(most, limit or 0.0, 0.1))
 
     keys = [(colours[stage.name], "line", stage.name) for stage in stages]
-    return _plot("utilisation", "Busy lanes, % of each stage's lanes", keys, draw, document)
+    if limit:
+        keys.append(("--slo", "dash", f"all {limit:g} cores"))
+    return _plot("cores", "Cores at work on each stage", keys, draw, document)
 
 
 def _plot(
@@ -145,7 +151,9 @@ def _plot(
     draw: Callable[[Any], None],
     document: ReportDocument,
 ) -> Plot:
-    return Plot(name, title, keys, {width: _svg(f"{name}-{width}", size, draw, document) for width, size in _SIZES.items()})
+    return Plot(
+        name, title, keys, {width: _svg(f"{name}-{width}", size, draw, document) for width, size in _SIZES.items()}
+    )
 
 
 def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None], document: ReportDocument) -> str:
@@ -153,7 +161,10 @@ def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None], docu
     figures = importlib.import_module("matplotlib.figure")
     settings = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9.0, "axes.unicode_minus": False}
     with matplotlib.rc_context(settings):
-        figure = figures.Figure(figsize=size, layout="constrained")
+        figure = figures.Figure(figsize=size)
+        # The same margins for all, so that the plots' seconds stand above each other.
+        width, height = 72 * size[0], 72 * size[1]
+        figure.subplots_adjust(left=30 / width, right=1 - 8 / width, bottom=20 / height, top=1 - 18 / height)
         axes = figure.add_subplot()
         draw(axes)
         _dress(axes, document)
@@ -174,20 +185,19 @@ def _dress(axes: Any, document: ReportDocument) -> None:
     total = sum(phase.seconds for phase in document.phases)
     axes.set_xlim(0, max(total, 1.0))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     start = 0.0
     for phase in document.phases:
         if start > 0.0:
-            axes.axvline(start, color=quiet, linewidth=0.8, dashes=(2, 2))
-        label = axes.annotate(
+            axes.axvline(start, ymax=1.1, color=quiet, linewidth=0.8, dashes=(2, 2), clip_on=False)
+        axes.annotate(
             phase.name,
             (start, 1.0),
             xycoords=("data", "axes fraction"),
-            xytext=(4, -2),
+            xytext=(0 if start == 0.0 else 3, 5),
             textcoords="offset points",
             color=quiet,
-            va="top",
         )
-        label.set_in_layout(False)
         start += phase.seconds
 
 
@@ -197,7 +207,8 @@ def _inline(svg: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\s(?:width|height)="[\d.]+pt"', "", svg, count=2)
     svg = re.sub(r'\sid="(?!\w*clip|m[0-9a-f]{8}|p[0-9a-f]{8})[^"]*"', "", svg)
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--sans)", svg)
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", svg)
     for name, stand_in in _STAND_INS.items():
         svg = svg.replace(stand_in, f"var({name})")
     return svg.replace("<svg ", '<svg aria-hidden="true" ', 1)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from triscale.observe.report_document import PhaseView, ReasonView, ReportDocument
 
-__all__ = ["count", "headline", "milliseconds", "percent", "phase_sentences", "reason_text"]
+__all__ = ["NOTHING", "count", "headline", "milliseconds", "percent", "phase_sentences", "reason_text", "text_of"]
+
+_WORD = 12
+"""Longest text that reads as a word rather than a line."""
+
+NOTHING = "\u2013"
+"""Stands where there is no figure."""
 
 _REASONS = {
     "predicted_late": "could no longer be answered in time",
@@ -47,7 +54,7 @@ def count(number: float) -> str:
 def percent(share: float | None) -> str:
     """0.9312 -> `93.1 %`. Only all is 100 %, and only nothing is 0 %."""
     if share is None:
-        return "–"
+        return NOTHING
     if share in (0.0, 1.0):
         return f"{share * 100:.0f} %"
     return f"{min(max(share * 100, 0.1), 99.9):.1f} %"
@@ -56,7 +63,7 @@ def percent(share: float | None) -> str:
 def milliseconds(value: float | None) -> str:
     """612.4 -> `612 ms`; below 10 ms with a decimal."""
     if value is None:
-        return "–"
+        return NOTHING
     return f"{value:.1f} ms" if value < 10 else f"{value:,.0f} ms"
 
 
@@ -65,13 +72,26 @@ def reason_text(reason: str) -> str:
     return _REASONS.get(reason, reason.replace("_", " "))
 
 
+def text_of(value: object) -> str:
+    """A truth or an answer as text: lists of lines one below the other, lists of words and numbers in one line."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(part, str | int | float) for part in value):
+        parts = [str(part) for part in value]
+        return ("\n" if any(len(part) > _WORD for part in parts) else " ").join(parts)
+    return json.dumps(value, ensure_ascii=False)
+
+
 def headline(document: ReportDocument) -> str:
     """What happened, in one sentence."""
     sent = sum(phase.sent for phase in document.phases)
     answered = sum(phase.answered for phase in document.phases)
     if not sent:
         return f"No request was sent to {document.pipeline}"
-    return f"{percent(answered / sent)} of {count(sent)} requests answered within {milliseconds(document.slo_ms)}"
+    whole = f"All {count(sent)}" if answered == sent else f"{percent(answered / sent)} of {count(sent)}"
+    return f"{whole} requests answered within {milliseconds(document.slo_ms)}"
 
 
 def phase_sentences(phase: PhaseView, slo_ms: float) -> list[str]:
@@ -81,7 +101,8 @@ def phase_sentences(phase: PhaseView, slo_ms: float) -> list[str]:
         return [f"{load}{count(phase.seconds)} s: nothing was sent."]
     whole = "all" if phase.answered == phase.sent else f"{count(phase.answered)} of"
     share = "" if phase.answered == phase.sent else f" ({percent(phase.answered / phase.sent)})"
-    first = f"{load}{count(phase.seconds)} s: {whole} {count(phase.sent)}{share} were answered within {milliseconds(slo_ms)}"
+    within = f"were answered within {milliseconds(slo_ms)}"
+    first = f"{load}{count(phase.seconds)} s: {whole} {count(phase.sent)}{share} {within}"
     p99 = phase.latency_ms.p99
     tail = f", 99 of 100 answers within {milliseconds(p99)}." if p99 is not None else "."
     return [first + tail, *_misses(phase)]

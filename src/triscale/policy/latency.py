@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
@@ -67,16 +68,12 @@ class Curve:
 class LatencyModel:
     """Service latency of one variant in seconds, at one quantile, over batch, threads and lanes."""
 
-    __slots__ = ("_contention", "_curves", "_surface", "_table", "quantile")
-
     def __init__(self, profile: VariantProfile, quantile: Quantile = "p95") -> None:
         if not profile.latency:
             raise ValueError("the profile has no latency points; measure the variant with `triscale profile`")
         self.quantile = quantile
         self._table = _alone(profile.latency, quantile)
         self._curves: dict[int, Curve] = {}
-        usable = [(batch, threads, s) for (batch, threads), s in self._table.items() if s > 0.0]
-        self._surface = Surface(usable) if len(usable) >= _ENOUGH else None
         self._contention = _contention(profile.latency, quantile)
 
     @property
@@ -93,6 +90,11 @@ class LatencyModel:
     def fit(self) -> Fit | None:
         """The four parameters; None where the points are too few to fit."""
         return self._surface.fit if self._surface is not None else None
+
+    @cached_property
+    def _surface(self) -> Surface | None:
+        usable = [(batch, threads, s) for (batch, threads), s in self._table.items() if s > 0.0]
+        return Surface(usable) if len(usable) >= _ENOUGH else None
 
     def __call__(self, batch: int, threads: int = 1, lanes: int = 1) -> float:
         """Seconds for `batch` items on `threads` threads while `lanes` lanes of the replica are busy."""
@@ -111,16 +113,15 @@ class LatencyModel:
 
     def _curve(self, threads: int) -> Curve:
         measured = self.threads
-        surface = self._surface
-        if threads not in measured and (surface is None or len(measured) == 1):
+        if threads not in measured and (len(measured) == 1 or self._surface is None):
             # More threads than a measured count are not known to help; fewer may cost in proportion.
             near = max((t for t in measured if t <= threads), default=measured[0])
             factor = max(1.0, near / threads)
             return Curve((b, s * factor) for (b, t), s in self._table.items() if t == near)
         row = {b: s for (b, t), s in self._table.items() if t == threads}
-        if surface is not None:
-            for batch in {*self.batches, *_powers_of_two(self.batches[-1])}:
-                row.setdefault(batch, surface(batch, threads))
+        missing = {*self.batches, *_powers_of_two(self.batches[-1])} - row.keys()
+        if missing and self._surface is not None:
+            row.update({batch: self._surface(batch, threads) for batch in missing})
         return Curve(row.items())
 
 

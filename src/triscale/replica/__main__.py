@@ -61,20 +61,22 @@ class Program:
         self._drain_on_sigterm()
         ended = False
         while not (ended or self._terminating):
-            ended = self._serve(listener, residents)
+            ended = self._serve(listener.accept()[0], residents)
         residents.close()
         return 0
 
-    def _serve(self, listener: socket.socket, residents: Residents) -> bool:
-        """Serve the next connection; whether the program is to end with it."""
-        sock, _ = listener.accept()
+    def _serve(self, sock: socket.socket, residents: Residents) -> bool:
+        """Serve one connection; whether the program is to end with it."""
         session = self._session = Session(self._config, residents, Connection(sock, self._config.max_body))
         try:
             session.serve()
         except WireError as error:
             print(error, file=sys.stderr, flush=True)  # noqa: T201 - for logs
         self._session = None
-        return bool(self._config.parent_pid) or session.drained or session.stopped
+        if self._config.parent_pid or session.drained or session.stopped:
+            return True
+        session.settle()
+        return False
 
     def _drain_on_sigterm(self) -> None:
         # A handler may not take the locks that the code it interrupts may hold; a thread that waits for a byte may.

@@ -1,7 +1,7 @@
-"""The server's end of a connection to one replica: batches out, results in, on an asyncio event loop.
+"""What the server knows of one replica: batches out, results in, on an asyncio event loop.
 
 `ReplicaClient.connect` returns when the replica can take batches. Whoever runs batches sets `observer` and gets its
-callbacks on the loop; whoever owns the process awaits `ended`. One connection carries data, control and heartbeats.
+callbacks on the loop; whoever owns the process looks at `ended`. One connection carries data, control and heartbeats.
 Payloads pass through undecoded: heads stay bytes, bodies stay views of what was received.
 """
 
@@ -9,30 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import socket
 from collections.abc import Sequence
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 from triscale.clock import monotonic
 from triscale.core.cluster import Address, Resized, Resizing
 from triscale.dispatch.results import ItemResult, Rejection
 from triscale.errors import EngineError, WireError
-from triscale.replica.address import check_peer, parse, tune
+from triscale.replica.link import Link
 from triscale.wire import frames
-from triscale.wire.arena import ARENA_BYTES, Inbox, Outbox, create_arena
-from triscale.wire.frames import MAX_BODY, Beat, Done, DoneItem, Failed, Fatal, Frame, FrameReader, Message, Ready, Run
+from triscale.wire.arena import ARENA_BYTES
+from triscale.wire.frames import MAX_BODY, Beat, Done, DoneItem, Failed, Fatal, Frame, Ready, Run
 from triscale.wire.parts import PartReader, PartWriter
-from triscale.wire.payload import Buffer, Payload
+from triscale.wire.payload import Payload
 
 __all__ = ["HEARTBEAT_TIMEOUT", "BatchObserver", "ReplicaClient"]
 
 HEARTBEAT_TIMEOUT = 3.0
-"""Seconds without any frame after which a replica counts as hung."""
-_CHECKS = 4
-"""Looks per timeout. Only looks at which nothing had arrived count, so that a stall of this process is no evidence
-against the other."""
-_JOIN_BELOW = 64 * 1024
+"""Seconds without any byte after which a replica counts as hung."""
 
 T = TypeVar("T")
 
@@ -47,44 +41,33 @@ class BatchObserver(Protocol):
         """A batch could not be run; `kind` as in `frames.Failed`."""
 
     def lost(self, client: ReplicaClient, reason: str) -> None:
-        """The connection is over; batches in flight must be run elsewhere. Called once, not after `close`."""
+        """The connection is over; batches in flight must be run elsewhere. Called once, and not after `close`.
+
+        `drained` is the reason when the replica was drained and answered everything.
+        """
 
 
-class ReplicaClient(asyncio.BufferedProtocol):
+class ReplicaClient:
     """One connected replica. All methods are called on its event loop's thread."""
 
-    def __init__(self, sock: socket.socket, heartbeat_timeout: float, max_body: int) -> None:
+    def __init__(self, max_body: int) -> None:
         self.ready: Ready
         """What the replica said of itself when it was ready."""
         self.busy = 0
         """Lanes at work, as of the last beat."""
         self.rss = 0
         """Resident memory in bytes, as of the last beat."""
-        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        """Resolves to the reason when the connection is over, `close` included."""
-        self.ended_by_peer = False
-        """Whether it is over because the replica closed it (or died), rather than for what it sent or did not send."""
         self.in_flight: dict[int, int] = {}
         """Batch -> number of its items."""
-        self._loop = asyncio.get_running_loop()
-        self._sock = sock
-        self._observer: BatchObserver | None = None
-        self._reader = FrameReader(max_body=max_body)
+        self._link = Link(max_body, self._act, self._lost)
         self._max_body = max_body
-        self._transport: asyncio.Transport | None = None
-        self._inbox: Inbox | None = None
-        self._outbox: Outbox | None = None
-        self._outgoing: list[Buffer] = []
-        self._outgoing_bytes = 0
+        self._observer: BatchObserver | None = None
+        self._loop = asyncio.get_running_loop()
         self._greeted: asyncio.Future[Ready] = self._loop.create_future()
+        self._draining = False
         self._serials = itertools.count(1)
         self._resizes: dict[int, asyncio.Future[frames.Resized]] = {}
-        self._loads: dict[tuple[type[Message], str], asyncio.Future[frames.Loaded | frames.Unloaded]] = {}
-        self._draining = False
-        self._heartbeat_timeout = heartbeat_timeout
-        self._heard = True
-        self._silent_checks = 0
-        self._check: asyncio.TimerHandle | None = None
+        self._loads: dict[tuple[type[frames.Message], str], asyncio.Future[frames.Loaded | frames.Unloaded]] = {}
 
     @classmethod
     async def connect(
@@ -101,49 +84,25 @@ class ReplicaClient(asyncio.BufferedProtocol):
         Over a Unix socket, large payloads go through shared memory of `arena_bytes` each way (0: never). EngineError
         in the replica's own words when it cannot serve; OSError when nobody listens or the connection ends early.
         """
-        family, where = parse(address)
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        self = cls(max_body)
         try:
-            sock.settimeout(0)
-            await asyncio.get_running_loop().sock_connect(sock, where)
-            check_peer(sock)
-            tune(sock)
-            self = cls(sock, heartbeat_timeout, max_body)
-            self._send_hello(token, arena_bytes if family == socket.AF_UNIX else 0)
-            await self._take_over()
-        except BaseException:
-            sock.close()
-            raise
-        try:
-            self.ready = await asyncio.shield(self._greeted)
+            await self._link.connect(address, token, arena_bytes)
+            self.ready = await self._greeted
         except BaseException:
             self.close()
             raise
-        self._watch()
+        self._link.watch(heartbeat_timeout)
         return self
 
-    def _send_hello(self, token: str, arena_bytes: int) -> None:
-        hello = frames.encode(frames.Hello(token))
-        if not arena_bytes:
-            self._sock.send(hello[0])
-            return
-        fds: list[int] = []
-        try:
-            fds += [create_arena(arena_bytes), create_arena(arena_bytes)]
-            self._outbox, self._inbox = Outbox(fds[0]), Inbox(fds[1])
-            # The socket's buffer is empty, so this neither blocks nor sends less.
-            socket.send_fds(self._sock, hello, fds)
-        finally:
-            for fd in fds:
-                os.close(fd)
+    @property
+    def ended(self) -> asyncio.Future[str]:
+        """Resolves to the reason when the connection is over, `close` included. Not to be cancelled: shield it."""
+        return self._link.ended
 
-    async def _take_over(self) -> None:
-        if self._sock.family == socket.AF_UNIX:
-            await self._loop.create_unix_connection(lambda: self, sock=self._sock)
-        else:
-            await self._loop.create_connection(lambda: self, sock=self._sock)
-
-    # What callers do.
+    @property
+    def ended_by_peer(self) -> bool:
+        """Whether it is over because the replica closed it or died, rather than for what it sent or did not send."""
+        return self._link.ended_by_peer
 
     @property
     def observer(self) -> BatchObserver | None:
@@ -164,10 +123,10 @@ class ReplicaClient(asyncio.BufferedProtocol):
         size = sum(part.nbytes for parts in items for part in parts)
         if size > self._max_body:
             raise WireError(f"a batch of {size} bytes exceeds the limit of {self._max_body}")
-        writer = PartWriter(self._outbox)
+        writer = PartWriter(self._link.outbox)
         placed = [[writer.put(part) for part in parts] for parts in items]
         self.in_flight[batch_id] = len(items)
-        self._send(Run(batch_id, variant, placed, self._take_freed()), writer.buffers, writer.nbytes)
+        self._link.send(Run(batch_id, variant, placed, self._link.take_freed()), writer.buffers, writer.nbytes)
 
     async def resize(self, lanes: int, threads: int, cpus: Sequence[int] = ()) -> Resized:
         """Change lanes and threads in place; what is in force when it is done. The newest call's target wins.
@@ -179,7 +138,7 @@ class ReplicaClient(asyncio.BufferedProtocol):
         answer: asyncio.Future[frames.Resized] = self._loop.create_future()
         self._resizes[serial] = answer
         try:
-            self._send(frames.Resize(serial, lanes, threads, list(cpus)))
+            self._link.send(frames.Resize(serial, lanes, threads, list(cpus)))
             actual = await self._answered(answer)
         finally:
             self._resizes.pop(serial, None)
@@ -215,24 +174,24 @@ class ReplicaClient(asyncio.BufferedProtocol):
         Returns when the connection is over: whether every batch was answered.
         """
         self._draining = True
-        self._send(frames.Drain())
+        self._link.send(frames.Drain())
         await asyncio.shield(self.ended)
         return not self.in_flight
 
     def stop(self, reason: str) -> None:
         """Tell the replica to end now; the connection is lost for `reason`."""
-        self._send(frames.Stop())
-        self._flush()
-        self.lose(reason)
+        self._link.send(frames.Stop())
+        self._link.flush()
+        self._link.end(reason)
 
     def lose(self, reason: str) -> None:
         """Give the connection up, as if it had been lost. Idempotent."""
-        self._end(reason)
+        self._link.end(reason)
 
     def close(self) -> None:
         """End the connection without telling the observer. Idempotent."""
         self._observer = None
-        self._end("closed")
+        self._link.end("closed")
 
     async def _ask(
         self, kind: type[frames.Loaded | frames.Unloaded], message: frames.Load | frames.Unload
@@ -240,7 +199,7 @@ class ReplicaClient(asyncio.BufferedProtocol):
         answer = self._loads.get((kind, message.variant))
         if answer is None:
             answer = self._loads[kind, message.variant] = self._loop.create_future()
-            self._send(message)
+            self._link.send(message)
         done = await self._answered(answer)
         if done.error:
             raise EngineError(done.error)
@@ -254,106 +213,46 @@ class ReplicaClient(asyncio.BufferedProtocol):
             return answer.result()
         raise EngineError(f"the connection to the replica ended: {self.ended.result()}")
 
-    # Sending: frames of one loop turn go out together.
-
-    def _send(self, message: Message, body: Sequence[Buffer] = (), nbytes: int = 0) -> None:
-        if self.ended.done():
-            return
-        if not self._outgoing:
-            self._loop.call_soon(self._flush)
-        self._outgoing += frames.encode(message, body, nbytes)
-        self._outgoing_bytes += nbytes
-
-    def _flush(self) -> None:
-        outgoing, nbytes = self._outgoing, self._outgoing_bytes
-        self._outgoing, self._outgoing_bytes = [], 0
-        if not outgoing or self._transport is None:
-            return
-        if nbytes < _JOIN_BELOW:
-            self._transport.write(b"".join(outgoing) if len(outgoing) > 1 else outgoing[0])
-        else:
-            self._transport.writelines(outgoing)
-
-    def _take_freed(self) -> list[int]:
-        return self._inbox.take_freed() if self._inbox is not None else []
-
-    # Receiving.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The event loop has the socket now."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the protocol's signature
-        """Where the event loop receives the next bytes."""
-        return self._reader.buffer()
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Bytes were received."""
-        self._heard = True
-        try:
-            for frame in self._reader.received(nbytes):
-                self._act(frame)
-        except WireError as error:
-            self._end(f"it sent what is not a valid frame: {error}")
-
-    def eof_received(self) -> None:
-        """The replica closed its end."""
-        self._over("it closed the connection")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The event loop gave the socket up."""
-        self._over(f"the connection broke: {exc}" if exc is not None else "it closed the connection")
-
-    def _over(self, reason: str) -> None:
-        self.ended_by_peer = True
-        if self._reader.inside:
-            reason += " in the middle of a frame"
-        elif self._draining and not self.in_flight:
-            reason = "drained"
-        self._end(reason)
-
     def _act(self, frame: Frame) -> None:
         message, body = frame
         match message:
             case Done():
-                self._free(message.freed)
+                self._link.free(message.freed)
                 self._done(message, body)
             case Failed():
-                self._free(message.freed)
-                if self.in_flight.pop(message.batch, None) is None:
-                    raise WireError(f"an answer to batch {message.batch}, which is not in flight")
-                if self._observer is not None:
-                    self._observer.batch_failed(self, message.batch, message.kind, message.message)
+                self._link.free(message.freed)
+                self._failed(message)
             case Beat():
-                self._free(message.freed)
+                self._link.free(message.freed)
                 self.busy, self.rss = message.busy, message.rss
                 # Where no batch went out to carry them.
-                if freed := self._take_freed():
-                    self._send(frames.Free(freed))
+                if freed := self._link.take_freed():
+                    self._link.send(frames.Free(freed))
             case frames.Resized():
                 for serial in [serial for serial in self._resizes if serial <= message.serial]:
                     _resolve(self._resizes.pop(serial), message)
             case frames.Loaded() | frames.Unloaded():
                 _resolve(self._loads.pop((type(message), message.variant), None), message)
             case Ready():
-                _resolve(self._greeted, message)
                 self.rss = message.rss
                 if not message.arena:
-                    self._inbox = self._outbox = None
+                    self._link.drop_arenas()
+                _resolve(self._greeted, message)
             case Fatal():
                 if not self._greeted.done():
                     self._greeted.set_exception(EngineError(message.message))
-                self._end(message.message)
+                self._link.end(message.message)
             case _:
                 raise WireError(f"{type(message).__name__}, which only a server sends")
 
     def _done(self, message: Done, body: memoryview) -> None:
-        count = self.in_flight.pop(message.batch, None)
+        count = self.in_flight.get(message.batch)
         if count != len(message.items):
             raise WireError(f"{len(message.items)} results for batch {message.batch}, of which {count} are expected")
-        reader = PartReader(body, self._inbox)
+        reader = PartReader(body, self._link.inbox)
         results = [self._result(reader, item) for item in message.items]
         reader.finish()
+        del self.in_flight[message.batch]
         if self._observer is not None:
             self._observer.batch_done(self, message.batch, message.service_s, results)
 
@@ -368,35 +267,18 @@ class ReplicaClient(asyncio.BufferedProtocol):
             tuple([reader.take(part) for part in child] for child in emitted),
         )
 
-    def _free(self, freed: list[int]) -> None:
-        if freed:
-            if self._outbox is None:
-                raise WireError("freed arena slots, but this connection has no arena")
-            self._outbox.free(freed)
+    def _failed(self, message: Failed) -> None:
+        if self.in_flight.pop(message.batch, None) is None:
+            raise WireError(f"an answer to batch {message.batch}, which is not in flight")
+        if self._observer is not None:
+            self._observer.batch_failed(self, message.batch, message.kind, message.message)
 
-    # The end.
-
-    def _watch(self) -> None:
-        """Look whether anything arrived since the last look; too many times nothing is the end."""
-        self._silent_checks = 0 if self._heard else self._silent_checks + 1
-        self._heard = False
-        if self._silent_checks >= _CHECKS:
-            self._end(f"no heartbeat for {self._heartbeat_timeout:g} s")
-        elif not self.ended.done():
-            self._check = self._loop.call_later(self._heartbeat_timeout / _CHECKS, self._watch)
-
-    def _end(self, reason: str) -> None:
-        if self.ended.done():
-            return
-        self.ended.set_result(reason)
+    def _lost(self, reason: str) -> None:
         if not self._greeted.done():
             self._greeted.set_exception(ConnectionResetError(reason))
             self._greeted.exception()  # marks it as seen: nobody may be waiting
-        if self._check is not None:
-            self._check.cancel()
-        if self._transport is not None:
-            self._transport.close()
-        self._inbox = self._outbox = None
+        if self._draining and self.ended_by_peer and not self.in_flight:
+            reason = "drained"
         if self._observer is not None:
             self._observer.lost(self, reason)
 

@@ -22,6 +22,7 @@ __all__ = ["Connection"]
 _JOIN_BELOW = 64 * 1024
 """One copy of so few bytes costs less than a system call with many buffers."""
 _IOV_MAX = 1024
+_HELLO_TIMEOUT = 5.0
 
 
 class Connection:
@@ -41,6 +42,7 @@ class Connection:
         """
         check_peer(self._sock)
         tune(self._sock)
+        self._sock.settimeout(_HELLO_TIMEOUT)
         frames: list[Frame] = []
         fds: list[int] = []
         try:
@@ -53,6 +55,9 @@ class Connection:
                 raise WireError("the peer's token is not the one that this replica was configured with")
             if len(fds) == 2:
                 self.inbox, self.outbox = Inbox(fds[0]), Outbox(fds[1])
+            self._sock.settimeout(None)
+        except TimeoutError:
+            raise WireError(f"the peer said nothing for {_HELLO_TIMEOUT:g} s after it connected") from None
         finally:
             for fd in fds:
                 os.close(fd)

@@ -112,6 +112,7 @@ class Lanes(Generic[Job]):
             if not self._lead():
                 with self._state:
                     self._over = True
+                    self._waiting.clear()  # nobody is left who could be answered
 
     def _after(self) -> Job | None:
         """A job is done: the next one for the same lane, or None to queue for the lead again."""

@@ -66,9 +66,13 @@ class Residents:
             raise ModelError(f"{title}: {error}") from error
         except Exception as error:
             raise ModelError(f"{title} failed to load: {type(error).__name__}: {error}") from error
-        resident = Resident(title, model, monotonic() - started)
+        return self.adopt(name, title, model, monotonic() - started, resources.threads)
+
+    def adopt(self, name: str, title: str, model: Model, load_s: float, threads: int) -> Resident:
+        """Hold a model that is loaded, for so many threads, under a variant's name; the one held already, if any."""
+        resident = Resident(title, model, load_s)
         with self._lock:
-            if self.resources.threads != resources.threads:  # a resize came while it loaded
+            if self.resources.threads != threads:  # a resize came while it loaded
                 model.set_threads(self.resources.threads)
             return self._held.setdefault(name, resident)
 

@@ -85,8 +85,8 @@ class Session:
             threading.Thread(target=self._beat, name="beat", daemon=True).start()
             self._lanes.start()
             self._ended.wait()
-        except OSError:
-            pass  # the server is gone, which ends a session like any other
+        except OSError:  # the server is gone already, which ends a session like any other
+            self._connection.close()
         except WireError as error:
             self._refuse(error)
             self._connection.close()
@@ -94,6 +94,12 @@ class Session:
         finally:
             self._ended.set()
             self._connection.hang_up()  # wakes the leader, which closes the connection
+
+    def settle(self) -> None:
+        """After the end: wait until no lane runs a batch any more."""
+        idle = threading.Event()
+        self._lanes.finish(idle.set)
+        idle.wait()
 
     def drain(self) -> None:
         """Finish the batches received so far, then end the session. Does not wait for it."""
@@ -119,15 +125,16 @@ class Session:
         """Take in what arrives next; False at the end of the connection."""
         try:
             frames = self._connection.receive()
-            if frames is not None:
-                for message, body in frames:
-                    self._act(message, body)
-                return not self._ended.is_set()
+            for message, body in frames or ():
+                self._act(message, body)
         except WireError as error:
             self._refuse(error)
-        self._ended.set()
-        self._connection.close()
-        return False
+            frames = None
+        if frames is None or self._ended.is_set():
+            self._ended.set()
+            self._connection.close()
+            return False
+        return True
 
     def _act(self, message: Message, body: memoryview) -> None:
         match message:
@@ -178,7 +185,8 @@ class Session:
         # By now nothing refers to the batch's payloads, so their arena slots go back with the answer.
         freed = self._connection.take_freed()
         if isinstance(answer, Failed):
-            self._reply(Failed(run.batch, answer.kind, answer.message, freed), writer)
+            answer.freed = freed
+            self._reply(answer, writer)
         else:
             self._reply(Done(run.batch, monotonic() - started, answer, freed), writer)
 

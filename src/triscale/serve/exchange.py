@@ -109,8 +109,9 @@ class Exchange:
     def gone(self) -> None:
         """The connection is lost or closing."""
         self.connection = None
-        if self.on_gone is not None and not self.answered:
+        on_gone, self.on_gone = self.on_gone, None
+        if on_gone is not None and not self.answered:
             try:
-                self.on_gone()
+                on_gone()
             except Exception:  # noqa: BLE001 - a failed cancel must not keep the others from theirs
                 _log.exception("cancelling a request whose client is gone failed")

@@ -66,7 +66,7 @@ class InferRoute:
             return decode(exchange.body)
         if not value.isdigit() or len(value) > 12:
             raise InvalidRequest(
-                f"header Inference-Header-Content-Length is {value.decode('latin-1')!r}; give the bytes of the JSON part"
+                f"header Inference-Header-Content-Length is {value.decode('latin-1')!r}; give the length of the JSON"
             )
         length = int(value)
         if length == 0:
@@ -77,10 +77,10 @@ class InferRoute:
 class _Inference:
     """One infer request in progress."""
 
-    __slots__ = ("_call", "_done", "_exchange", "_handle", "_request", "_route")
+    __slots__ = ("_deadline", "_done", "_exchange", "_handle", "_request", "_route")
 
     _request: RestRequest
-    _call: Call
+    _deadline: float
     _handle: int
 
     def __init__(self, route: InferRoute, exchange: Exchange) -> None:
@@ -97,10 +97,11 @@ class _Inference:
             route.outputs.check_wanted(request.outputs)
         request_id = headers.get(b"x-request-id")
         trace = headers.get(b"traceparent")
-        self._call = call = Call(
+        self._deadline = deadline_of(exchange.arrived, route.slo_s, headers, request.timeout_us)
+        call = Call(
             route.inputs.rows(request.inputs),
             exchange.arrived,
-            deadline_of(exchange.arrived, route.slo_s, headers, request.timeout_us),
+            self._deadline,
             self._finish,
             request.id if request_id is None else request_id.decode("latin-1"),
             "" if trace is None else trace.decode("latin-1"),
@@ -116,6 +117,7 @@ class _Inference:
         """Called by the service, which must not see an exception of ours."""
         self._done = True
         exchange = self._exchange
+        exchange.on_gone = None
         try:
             if reply.outcome is Outcome.ANSWERED or reply.outcome is Outcome.LATE:
                 self._answer(reply)
@@ -138,8 +140,8 @@ class _Inference:
             parameters=Parameters(
                 triscale_outcome="late" if late else "answered",
                 triscale_accuracy=reply.accuracy,
-                triscale_slack_ms=round((self._call.deadline - reply.finished) * 1e3, 3),
-                triscale_variants=";".join([f"{stage}={variant}" for stage, variant in reply.variants.items()]),
+                triscale_slack_ms=int((self._deadline - reply.finished) * 1e6) / 1e3,
+                triscale_variants=";".join(map("=".join, reply.variants.items())),
                 triscale_partial=reply.partial,
             ),
             id=request.id,

@@ -117,7 +117,7 @@ class Responses:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _hang_up(self, lingers: bool) -> None:
-        """Close; while the client may still be sending, only our side: its data would destroy the response on its way."""
+        """Close; only our side while the client may still be sending: its data would destroy the response."""
         self.last_taken = True
         self.abandon()
         self.quiet_since = self._state.now()

@@ -59,18 +59,19 @@ class InferenceApi:
 
     def handle(self, exchange: Exchange) -> None:
         """Answer one request."""
+        self._find(exchange)(exchange)
+
+    def _find(self, exchange: Exchange) -> _Handler:
+        """The handler of a request; NotFound or HttpError when there is none for it."""
         route = self._infer.get(exchange.target)
         if (
             route is not None
             and exchange.method == b"POST"
-            and not self._token
             and self._service.pipelines.get(route.pipeline.name) is route.pipeline
         ):
-            route.handle(exchange)
-        else:
-            self._find(exchange)(exchange)
-
-    def _find(self, exchange: Exchange) -> _Handler:
+            if self._token:
+                self._authorise(exchange)
+            return route.handle
         path = _path(exchange.target)
         if self._token and path not in _HEALTH:
             self._authorise(exchange)

@@ -140,8 +140,8 @@ class InputSchema:
         for tensor in tensors:
             if tensor.shape[0] != count:
                 raise InvalidRequest(
-                    f"input {tensor.name!r} has {tensor.shape[0]} rows where {tensors[0].name!r} has {count}; all inputs of"
-                    " a request have the same first dimension"
+                    f"input {tensor.name!r} has {tensor.shape[0]} rows where {tensors[0].name!r} has {count}; all"
+                    " inputs must have the same"
                 )
         cuts = [_row_buffers(tensor, count) for tensor in tensors]
         shapes = [tensor.shape[1:] for tensor in tensors]

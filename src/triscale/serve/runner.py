@@ -12,7 +12,7 @@ import itertools
 import logging
 from collections.abc import Callable, Mapping
 
-from triscale.clock import Clock
+from triscale.clock import Clock, wall
 from triscale.core.cluster import Replica, ReplicaId
 from triscale.core.pipeline import Pipeline
 from triscale.core.plan import Plan
@@ -26,6 +26,7 @@ from triscale.observe.recorder import Recorder
 from triscale.replica.client import ReplicaClient
 from triscale.serve.explain import explain
 from triscale.serve.service import Call, Reply
+from triscale.serve.statistics import Duration, Statistics
 from triscale.wire.payload import Payload
 
 __all__ = ["Runner"]
@@ -98,6 +99,34 @@ class Runner:
             request.tag = None
             self.dispatcher.cancel(request, self._clock.now())
             self._soon()
+
+    def statistics(self, name: str) -> Statistics:
+        """Totals for the protocol's statistics route. Queue and service times are the root stage's."""
+        if name != self._pipeline.name:
+            raise NotFound(f"there is no pipeline {name!r} here; this server serves {self._pipeline.name!r}")
+        outcomes = self.dispatcher.accounts.outcomes
+        spent = self.recorder.ended_s
+        good = (Outcome.ANSWERED, Outcome.LATE)
+        bad = (Outcome.DROPPED, Outcome.SHED, Outcome.FAILED, Outcome.CANCELLED)
+        answered = sum(outcomes[outcome] for outcome in good)
+        root = self.recorder.stages[0]
+        served = sum(histogram.total for histogram in root.service_s)
+        last = self.recorder.last_ended
+        return Statistics(
+            last_request_s=wall() - (self._clock.now() - last) if last is not None else 0.0,
+            rows=self.dispatcher.accounts.stages[0].completed,
+            batches=sum(self.dispatcher.accounts.stages[0].batches),
+            success=Duration(count=answered, seconds=sum(spent[outcome] for outcome in good)),
+            fail=Duration(count=sum(outcomes[o] for o in bad), seconds=sum(spent[o] for o in bad)),
+            queue=Duration(count=answered, seconds=root.queue_s.total),
+            compute_input=Duration(count=answered, seconds=0.0),
+            compute_infer=Duration(count=answered, seconds=served),
+            compute_output=Duration(count=answered, seconds=0.0),
+            batch_sizes={
+                size: Duration(count=int(count), seconds=seconds)
+                for size, (count, seconds) in sorted(root.by_size.items())
+            },
+        )
 
     # --- the replicas' side -------------------------------------------------------------------------------------
 

@@ -115,5 +115,5 @@ class Service(Protocol):
         ...
 
     def statistics(self, name: str) -> Mapping[str, object]:
-        """Counts and durations for the protocol's statistics route (see `observe/statistics.py`)."""
+        """Totals for the statistics route: a `serve.statistics.Statistics`. NotFound for unknown names."""
         ...

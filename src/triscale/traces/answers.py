@@ -76,7 +76,7 @@ class Scorer:
         self._samples = samples
         self._score = score
         self._batched = batched
-        self._known: dict[tuple[int, bytes], float | None] = {}
+        self._known: dict[tuple[object, ...], float | None] = {}
         self.problems: dict[str, int] = {}
         """What kept an answer from being scored -> how often."""
 
@@ -90,9 +90,12 @@ class Scorer:
 
     def score(self, answer: Answer) -> float | None:
         """The answer's score in [0, 1]; None when it has no truth or cannot be scored."""
-        key = (answer.sample, answer.body)
+        truth = self._samples[answer.sample].truth
+        if self._score is None or truth is None or (outputs := self.outputs(answer)) is None:
+            return None
+        key = (answer.sample, *_contents(outputs))
         if key not in self._known:
-            self._known[key] = self._score_anew(answer)
+            self._known[key] = self._score_anew(self._score, truth, outputs)
         return self._known[key]
 
     def mean(self, answers: Sequence[Answer]) -> Scored:
@@ -100,15 +103,9 @@ class Scorer:
         scores = [score for answer in answers if (score := self.score(answer)) is not None]
         return Scored(sum(scores) / len(scores) if scores else None, len(scores))
 
-    def _score_anew(self, answer: Answer) -> float | None:
-        truth = self._samples[answer.sample].truth
-        if self._score is None or truth is None:
-            return None
-        outputs = self.outputs(answer)
-        if outputs is None:
-            return None
+    def _score_anew(self, function: Score, truth: object, outputs: Outputs) -> float | None:
         try:
-            score = float(self._score(truth, outputs))
+            score = float(function(truth, outputs))
         except Exception as error:  # noqa: BLE001 - the user's function: whatever it raises is reported, not ours to handle
             self._problem(f"the score function raised {type(error).__name__}: {error}")
             return None
@@ -119,6 +116,12 @@ class Scorer:
 
     def _problem(self, text: str) -> None:
         self.problems[text] = self.problems.get(text, 0) + 1
+
+
+def _contents(outputs: Outputs) -> Iterator[object]:
+    """The values of the outputs as hashable ones."""
+    for name, array in outputs.items():
+        yield (name, array.shape, tuple(array.ravel().tolist()) if array.dtype == object else array.tobytes())
 
 
 def shown(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from inspect import getdoc
 
 import msgspec
 
@@ -36,6 +37,7 @@ def result_of(job: Job, prepared: Prepared, run: Replay) -> ReplayResult:
         samples=tuple(samples),
         series=seconds_series(run.records, run.ran),
         latencies_ms=latency_sample(run.records, _SAMPLED_LATENCIES),
+        score_says=(getdoc(prepared.score) or "").partition("\n")[0] if prepared.score else "",
         seed=job.seed,
         stopped=run.stopped,
         connections=run.most_connections,

@@ -107,6 +107,8 @@ class ReplayResult(Struct, frozen=True, kw_only=True):
     series: Seconds = Seconds()
     latencies_ms: tuple[tuple[float, float], ...] = ()
     """(second, latency) of a regular choice of the requests that were answered or late."""
+    score_says: str = ""
+    """What the score measures: the first line of its function's documentation."""
     seed: int = 0
     stopped: bool = False
     """Ended before its phases did."""

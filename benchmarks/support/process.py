@@ -1,0 +1,66 @@
+"""A server under measurement: started on one core, watched for its CPU time, always stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+__all__ = ["cpu_seconds", "free_port", "pinned_server"]
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_START_TIMEOUT_S = 60.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time so far of a process and all its living descendants, user and kernel."""
+    total = 0.0
+    waiting = [pid]
+    while waiting:
+        process = Path(f"/proc/{waiting.pop()}")
+        fields = (process / "stat").read_text().rpartition(")")[2].split()
+        total += (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        for task in (process / "task").iterdir():
+            waiting += [int(child) for child in (task / "children").read_text().split()]
+    return total
+
+
+@contextlib.contextmanager
+def pinned_server(command: Sequence[str], port: int, core: int | None) -> Iterator[int]:
+    """Run a server on `core` (None: anywhere) until the block ends; yields its process id once it listens on `port`."""
+    pin = [] if core is None else ["taskset", "-c", str(core)]
+    process = subprocess.Popen([*pin, *command], start_new_session=True)
+    try:
+        _wait_until_listening(process, port)
+        yield process.pid
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:
+    give_up = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < give_up:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with status {process.returncode} before it listened")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"the server did not listen on port {port} within {_START_TIMEOUT_S:g} s")

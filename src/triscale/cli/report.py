@@ -1,0 +1,41 @@
+"""`triscale report`: the JSON of a run as an HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+import msgspec
+
+from triscale.errors import ConfigError
+from triscale.observe.report import render
+
+__all__ = ["report", "write_report"]
+
+
+@click.command()
+@click.argument("run", type=click.File("rb"))
+@click.option("-o", "--out", default="report.html", show_default=True, type=click.Path(dir_okay=False))
+def report(run: BinaryIO, out: str) -> None:
+    r"""Write the HTML report of RUN, the JSON that `demo --json` prints; `-` reads standard input.
+
+    \b
+    Example: triscale demo examples/digits --json > run.json; triscale report run.json
+    """
+    try:
+        document = msgspec.json.decode(run.read(), type=dict[str, object])
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{run.name}: is not a JSON document: {error}") from None
+    write_report(document, Path(out), "--out")
+    click.echo(f"written to {out}")
+
+
+def write_report(document: dict[str, object], path: Path, option: str) -> None:
+    """Write the page; ConfigError, naming `option`, when it cannot be written."""
+    page = render(document)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{option} {path}: cannot be written: {error.strerror}") from None

@@ -1,0 +1,380 @@
+"""Where batches are formed: which item, on which variant, in which company, on which lane, or not yet.
+
+The head of a stage's queue (the earliest deadline) is looked at first. If the plan's variant can run it in a full
+batch and in time, that is it. If not, in this order:
+1. the batch shrinks until the head is in time;
+2. a faster variant rescues it, the most accurate that will do;
+3. it is given up, if the stage is *crowded*: working off the queue takes a large part of the last item's slack.
+
+While more waits than there are idle lanes, neither 1 nor 2 may waste a lane: a batch must do at least `_PACE` of the
+work per second that the plan's would. Without that, a queue of items that are all nearly late is run in batches of
+one, and goodput collapses just when load is highest.
+
+An item that none of the idle lanes can save, but a busy one may, is left waiting and does not hold up the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+from triscale.core.request import Outcome, Reason
+from triscale.dispatch.accounts import Accounts
+from triscale.dispatch.fleet import Fleet
+from triscale.dispatch.flow import Flow
+from triscale.dispatch.outlook import Outlook
+from triscale.dispatch.rescue import best_in_time
+from triscale.dispatch.settings import Settings
+from triscale.dispatch.stage import Routes, StageState
+from triscale.dispatch.work import Batch, Group, Item
+
+__all__ = ["AFTER", "Batcher"]
+
+AFTER = 1e-6
+"""Wake this much after an instant computed by subtraction, so that rounding cannot wake us too early for ever."""
+_CROWDED = 0.5
+"""A stage is crowded when working off its queue takes more than this part of the last item's slack."""
+_PACE = 0.8
+"""Part of the planned items per second of lane that a batch must reach while others wait."""
+_LOOK_AHEAD = 64
+"""Items looked at for one whose path has a lane, where the plan's shares depend on the path."""
+
+
+class _Choice(NamedTuple):
+    """A batch to be: at most `size` items from `position` in the queue on."""
+
+    group: Group
+    variant: int
+    position: int
+    size: int
+    rescued: bool = False
+    on_time_from: float = float("inf")
+    """Of a rescue: the deadline from which on an item is on time without it."""
+
+
+class _Case(NamedTuple):
+    """An item that the plan's full batch would make late, and what there is to run it on."""
+
+    stage: StageState
+    groups: Sequence[Group]
+    """With an idle lane each."""
+    position: int
+    item: Item
+    group: Group | None
+    """The plan's choice and its variant; None and -1 where no idle lane holds what the plan gives the item."""
+    planned: int
+    waiting: int
+    """Items from this one on that could run with it, itself included."""
+    pace: float
+    """Items per second that its batch must reach."""
+    now: float
+
+
+_Verdict: TypeAlias = _Choice | int | None
+"""A batch to run, the position to look at next, or None: all had better wait."""
+
+
+class Batcher:
+    """Fills idle lanes. `outlook` is kept up to date by the dispatcher."""
+
+    __slots__ = (
+        "_accounts",
+        "_drops",
+        "_fleet",
+        "_flow",
+        "_gave_up",
+        "_margin",
+        "_rescues",
+        "_settings",
+        "_stages",
+        "held_until",
+        "outlook",
+        "runs",
+    )
+
+    def __init__(
+        self,
+        stages: Sequence[StageState],
+        flow: Flow,
+        fleet: Fleet,
+        accounts: Accounts,
+        settings: Settings,
+        drops: Sequence[bool],
+        margin_s: float,
+    ) -> None:
+        self._stages = stages
+        self._flow = flow
+        self._fleet = fleet
+        self._accounts = accounts
+        self._settings = settings
+        self._drops = drops
+        self._margin = margin_s
+        self._rescues = settings.drop == "reroute"
+        self._gave_up = False
+        self.outlook: Outlook
+        self.held_until = float("inf")
+        """When an item that had better wait, although a lane is idle, must be looked at again."""
+        self.runs: list[Batch] = []
+
+    def fill(self, now: float) -> None:
+        """Form batches while an item and a lane for it are there; cores go to the earliest deadline."""
+        self.held_until = float("inf")
+        self.outlook.look()
+        for cores in self._fleet.cores.values():
+            cores.reserved = False
+        done = 0
+        while True:
+            chosen: StageState | None = None
+            earliest = (float("inf"), 0)
+            for stage in self._stages:
+                if stage.idle and not done >> stage.index & 1:
+                    key = stage.queue.head_key()
+                    if key is not None and key < earliest:
+                        chosen, earliest = stage, key
+            if chosen is None:
+                return
+            ran = self._start(chosen, now)
+            if self._gave_up:
+                # The loss may have let a join begin, at a stage that had nothing to do.
+                self._gave_up = False
+                done = 0
+            if not ran:
+                done |= 1 << chosen.index
+
+    def _start(self, stage: StageState, now: float) -> bool:
+        """Run the most urgent item of a stage that can be run; False when all had better wait."""
+        groups = [group for group in stage.groups if group.available()]
+        if not groups:
+            _reserve(stage)
+            return False
+        choice = self._choose(stage, groups, now)
+        if choice is None:
+            return False
+        group, variant, position, _, rescued, _ = choice
+        items = _company(stage, choice)
+        if stage.linger_s > 0.0 and not rescued and self._lingers(stage, items, variant, now):
+            return False
+        size = len(items)
+        stage.queue.take(position, size)
+        counts = self._accounts.stages[stage.index]
+        if rescued:
+            counts.rescued += size
+        elif stage.by_path:
+            for item in items:
+                stage.routes[item.row].charge(variant, 1, stage.batch)
+        else:
+            stage.routes[0].charge(variant, size, stage.batch)
+        expected = stage.models[variant].predict(size)
+        hang = max(self._settings.hang_floor_s, self._settings.hang_factor * expected)
+        self.runs.append(self._fleet.start(stage, group, variant, items, expected, hang, now))
+        counts.batches[variant] += 1
+        counts.items_run[variant] += size
+        counts.sizes[size] += 1
+        return True
+
+    # --- which item, on which variant ---------------------------------------------------------------------------
+
+    def _choose(self, stage: StageState, groups: Sequence[Group], now: float) -> _Choice | None:
+        """The first item that a lane of `groups` should run, and how; None when all had better wait."""
+        queue = stage.queue
+        reserve = self._margin + self.outlook.rest[stage.index]
+        position = 0
+        while position < len(queue):
+            item = queue.at(position)
+            routes = stage.routes[item.row]
+            group, planned = _planned_lane(groups, routes)
+            waiting = 1 if item.solo else len(queue) - position
+            if group is not None:
+                size = min(stage.batch[planned], waiting)
+                if stage.models[planned].predict(size) <= item.request.deadline - now - reserve:
+                    return _Choice(group, planned, position, size)
+            pace = self._pace(stage, planned if planned >= 0 else routes.variants[0], waiting)
+            case = _Case(stage, groups, position, item, group, planned, waiting, pace, now)
+            verdict = self._rescue(case) if self._rescues else self._run_late(case)
+            if not isinstance(verdict, int):
+                return verdict
+            position = verdict
+        return None
+
+    def _rescue(self, case: _Case) -> _Verdict:
+        """Shrink the batch, use a faster variant, give the item up, or wait for a lane that can save it."""
+        stage, groups, position, item, group, planned, waiting, pace, now = case
+        slack = item.request.deadline - now
+        reserve = self._margin + self.outlook.rest[stage.index]
+        by_plan = (planned,) if group is not None else stage.routes[item.row].variants
+        here = min(stage.models[v].predict(max(1, _smallest(stage, v, waiting, pace))) for v in by_plan)
+        if here <= slack - reserve:
+            if group is not None:
+                return _Choice(group, planned, position, _shrunk(stage, planned, waiting, slack - reserve))
+            # It waits for a lane that the plan gives it, until that would make it late.
+            self.held_until = min(self.held_until, item.request.deadline - reserve - here + AFTER)
+            return _other_path(stage, position)
+        onward = self.outlook.options[stage.index]
+        idle = _held(groups)
+        sizes = {v: size for v in idle if (size := _smallest(stage, v, waiting, pace))}
+        for room in (slack - self._margin, slack):
+            v = best_in_time(stage, sizes, onward, room)
+            if v >= 0:
+                # Those behind it are late, too, if they would be when left to the next lane.
+                on_time = now + reserve + here * (1.0 + 1.0 / self.outlook.lanes[stage.index] if pace else 1.0)
+                size = _shrunk(stage, v, waiting, slack - onward[0][0])
+                return _Choice(_holder(groups, v), v, position, size, v != planned, on_time)
+        everywhere = {v: size for v in stage.resident if (size := _smallest(stage, v, waiting, pace))}
+        if best_in_time(stage, everywhere, onward, slack) < 0:
+            if pace and self._crowded(stage, by_plan[0], now):
+                return self._give_up(stage, position, now)
+            v = best_in_time(stage, dict.fromkeys(idle, 1), onward, slack)
+            if v >= 0:
+                size = _shrunk(stage, v, waiting, slack - onward[0][0])
+                return _Choice(_holder(groups, v), v, position, size, v != planned)
+        # A busy lane may still save it. The idle ones can save those that have this much slack.
+        need = onward[0][0] + min(stage.models[v].predict(sizes.get(v, 1)) for v in idle)
+        return max(position + 1, stage.queue.position(now + need))
+
+    def _run_late(self, case: _Case) -> _Verdict:
+        """The same where nothing is rescued: the item is run by the plan, late or not, or dropped."""
+        stage, _, position, item, group, planned, waiting, pace, now = case
+        if group is None:
+            return _other_path(stage, position)
+        s = stage.index
+        predict = stage.models[planned].predict
+        slack = item.request.deadline - now
+        here = predict(max(1, _smallest(stage, planned, waiting, pace)))
+        for room in (slack - self.outlook.rest[s] - self._margin, slack - self.outlook.rest[s]):
+            if here <= room:
+                return _Choice(group, planned, position, _shrunk(stage, planned, waiting, room))
+        room = slack - self.outlook.options[s][0][0]
+        if not self._drops[s]:
+            return _Choice(group, planned, position, min(stage.batch[planned], waiting))  # late, whatever its size
+        if predict(1) > room or (pace and self._crowded(stage, planned, now)):
+            return self._give_up(stage, position, now)
+        return _Choice(group, planned, position, _shrunk(stage, planned, waiting, room))
+
+    def _give_up(self, stage: StageState, position: int, now: float) -> int:
+        item = stage.queue.at(position)
+        stage.queue.take(position, 1)
+        self._flow.give_up(item, Outcome.DROPPED, Reason.PREDICTED_LATE, now)
+        self._gave_up = True
+        return position
+
+    def _pace(self, stage: StageState, variant: int, waiting: int) -> float:
+        """Items per second of a lane that must be reached by a batch of some of those `waiting`; 0 = any."""
+        if waiting <= min(stage.idle, self.outlook.lanes[stage.index]):
+            return 0.0
+        size = min(stage.batch[variant], waiting)
+        seconds = stage.models[variant].predict(size)
+        return _PACE * size / seconds if seconds > 0.0 else 0.0
+
+    def _crowded(self, stage: StageState, variant: int, now: float) -> bool:
+        """Whether working off the queue takes a large part of the slack of its last item."""
+        full = stage.batch[variant]
+        drain = len(stage.queue) * stage.models[variant].typical(full) / (full * self.outlook.lanes[stage.index])
+        return drain > _CROWDED * (stage.queue.last_deadline() - now - self.outlook.least[stage.index])
+
+    def _lingers(self, stage: StageState, items: list[Item], variant: int, now: float) -> bool:
+        """Whether a batch had better wait for company: not past its linger time, nor past the slack of its head."""
+        full = stage.batch[variant]
+        if len(stage.queue) >= full or items[0].solo:
+            return False
+        latest = items[0].request.deadline - self._margin - self.outlook.rest[stage.index]
+        until = min(min(item.since for item in items) + stage.linger_s, latest - stage.models[variant].predict(full))
+        if now >= until:
+            return False
+        self.held_until = min(self.held_until, until + AFTER)
+        return True
+
+
+def _reserve(stage: StageState) -> None:
+    """Only cores are missing: later deadlines may not take the ones that are free, lest wide lanes starve."""
+    for group in stage.groups:
+        if group.idle and group.cores is not None and group.threads <= group.cores.total:
+            group.cores.reserved = True
+
+
+def _planned_lane(groups: Sequence[Group], routes: Routes) -> tuple[Group | None, int]:
+    """The lanes and the variant whose turn it is by the plan: the most accurate lanes with room.
+
+    Lanes that share cores take them from each other: among those the credits decide, then who has more cores free.
+    """
+    best: Group | None = None
+    best_variant = -1
+    for group in groups:
+        variant = routes.pick(group.variants)
+        if variant < 0 or (best is not None and group.cores is None):
+            continue
+        if group.cores is None:
+            return group, variant
+        if best is None:
+            best, best_variant = group, variant
+            continue
+        assert best.cores is not None
+        ahead = routes.credits[variant] - routes.credits[best_variant]
+        if ahead > 1e-9 or (variant == best_variant and group.cores.free > best.cores.free):
+            best, best_variant = group, variant
+    return best, best_variant
+
+
+def _held(groups: Sequence[Group]) -> Sequence[int]:
+    """The variants that some lane of these groups holds."""
+    if len(groups) == 1:
+        return groups[0].variants
+    return list(dict.fromkeys(v for group in groups for v in group.variants))
+
+
+def _company(stage: StageState, choice: _Choice) -> list[Item]:
+    """The batch: those behind the first item as far as the choice suits them too."""
+    _, variant, position, size, rescued, on_time_from = choice
+    queue = stage.queue
+    items = queue.slice(position, size)
+    if rescued and size > 1:
+        # An item that is on time is never touched.
+        del items[max(1, queue.position(on_time_from) - position) :]
+    mixed = stage.by_path and not rescued
+    for index in range(1, len(items)):
+        item = items[index]
+        if item.solo or (mixed and stage.routes[item.row].shares[variant] <= 0.0):
+            del items[index:]
+            break
+    return items
+
+
+def _holder(groups: Sequence[Group], variant: int) -> Group:
+    return next(group for group in groups if variant in group.variants)
+
+
+def _smallest(stage: StageState, variant: int, waiting: int, pace: float) -> int:
+    """The smallest batch of some of those `waiting` that does `pace` items per second; 0 if none does."""
+    if pace <= 0.0:
+        return 1
+    predict = stage.models[variant].predict
+    low, high = 1, min(stage.batch[variant], waiting)
+    if high < pace * predict(high):
+        return 0
+    while low < high:  # the larger a batch, the more it does per second
+        middle = (low + high) // 2
+        if middle >= pace * predict(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _shrunk(stage: StageState, variant: int, waiting: int, room: float) -> int:
+    """The largest batch of some of those `waiting` that takes no longer than `room`; 1 if none does."""
+    predict = stage.models[variant].predict
+    size = min(stage.batch[variant], waiting)
+    while size > 1 and predict(size) > room:
+        size -= 1
+    return size
+
+
+def _other_path(stage: StageState, position: int) -> int | None:
+    """The position of the next item for which the plan has other lanes; None when there is none nearby."""
+    if not stage.by_path:
+        return None
+    queue = stage.queue
+    mine = stage.routes[queue.at(position).row]
+    for other in range(position + 1, min(len(queue), _LOOK_AHEAD)):
+        if stage.routes[queue.at(other).row] is not mine:
+            return other
+    return None
