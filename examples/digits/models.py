@@ -18,8 +18,8 @@ __all__ = ["Classifier", "Segmenter", "segments"]
 
 INK = 48
 """A pixel this bright belongs to a digit; noise stays below."""
-MAX_WIDTH = 4096
-"""Columns of a strip."""
+MAX_EXTENT = 4096
+"""Rows or columns of a strip."""
 
 
 def segments(strip: Grey) -> list[Grey]:
@@ -33,7 +33,7 @@ def segments(strip: Grey) -> list[Grey]:
 
 
 class Segmenter(Model):
-    """`strip` (UINT8, [height, width]) -> for `classify`: a `digit` picture for each, from left to right."""
+    """`strip` (UINT8, [height, width]) -> for `classify`: a `picture` of each digit, from left to right."""
 
     def predict(self, batch: list[Item]) -> list[Result | Rejected]:
         """Cut each strip into digits."""
@@ -43,8 +43,8 @@ class Segmenter(Model):
         strip = item["strip"]
         if not isinstance(strip, np.ndarray) or strip.ndim != 2 or strip.dtype != np.uint8:
             return Rejected("`strip` must be a UINT8 tensor [height, width]")
-        if not 0 < strip.shape[1] <= MAX_WIDTH or not 0 < strip.shape[0] <= MAX_WIDTH:
-            return Rejected(f"`strip` is {strip.shape[0]}x{strip.shape[1]}; both must be between 1 and {MAX_WIDTH}")
+        if not 0 < strip.shape[1] <= MAX_EXTENT or not 0 < strip.shape[0] <= MAX_EXTENT:
+            return Rejected(f"`strip` is {strip.shape[0]}x{strip.shape[1]}; both must be between 1 and {MAX_EXTENT}")
         return Result(items={"classify": [{"picture": digit} for digit in segments(cast("Grey", strip))]})
 
 

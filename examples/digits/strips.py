@@ -26,7 +26,7 @@ HEIGHT = 24
 """Of a strip, in pixels."""
 MAX_DIGITS = 12
 TRAINED_ON = 1347
-"""The first so many digits of the data set are for training, the rest (a quarter, by other writers) for strips."""
+"""The first so many digits of the data set are for training, the rest (a quarter) for strips."""
 
 
 @cache

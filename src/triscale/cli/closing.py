@@ -11,7 +11,16 @@ from rich.text import Text
 
 from triscale.cli.live import OUTCOME_STYLES
 from triscale.observe.report_document import PhaseView, ReportDocument, SampleView, read_document
-from triscale.observe.wording import NOTHING, count, headline, milliseconds, percent, phase_sentences, text_of
+from triscale.observe.wording import (
+    NOTHING,
+    cores_sentence,
+    count,
+    headline,
+    milliseconds,
+    percent,
+    phase_sentences,
+    text_of,
+)
 
 __all__ = ["print_closing"]
 
@@ -121,6 +130,8 @@ def _remarks(run: ReportDocument) -> Iterator[Text]:
         )
     if run.plan is not None and run.plan.reason:
         yield Text.assemble("plan: ", (run.plan.reason, "bright_black"))
+    if cores := cores_sentence(run):
+        yield Text(cores)
     if run.score_says:
         yield Text.assemble("accuracy: ", (run.score_says, "bright_black"))
     for problem in run.problems:

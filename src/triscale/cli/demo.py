@@ -180,10 +180,13 @@ class _Demo:
             try:
                 self._history.append(await scraper.scrape())
                 result = await self._load(ready, scraper)
-                self._history.append(await self._settled(scraper))
+                trouble = await self._settle(scraper)
             finally:
                 await scraper.close()
-        return demo_document(self._pipeline, self._path, ready, result, self._history, self._started)
+        document = demo_document(self._pipeline, self._path, ready, result, self._history, self._started, trouble)
+        if server.killed:
+            document["problems"].append("the server did not stop when it was told to, and was killed")
+        return document
 
     def _interrupt(self) -> None:
         """Ctrl-C: the first one during load ends the load, any other everything."""
@@ -260,9 +263,13 @@ class _Demo:
         except TriscaleError:
             return
 
-    async def _settled(self, scraper: Scraper) -> ServerCounts:
-        """The server's counts when it is done with every request."""
+    async def _settle(self, scraper: Scraper) -> str:
+        """Take the server's counts when it is done with every request; what kept it from telling, if anything."""
         deadline = monotonic() + _SETTLE_S
-        while (counts := await scraper.scrape()).live and monotonic() < deadline:
-            await asyncio.sleep(0.05)
-        return counts
+        try:
+            while (counts := await scraper.scrape()).live and monotonic() < deadline:
+                await asyncio.sleep(0.05)
+        except TriscaleError as error:
+            return str(error)
+        self._history.append(counts)
+        return ""

@@ -26,22 +26,30 @@ _VARIANTS = 3
 
 
 def demo_document(
-    pipeline: Pipeline, path: str, ready: Ready, result: ReplayResult, history: Sequence[ServerCounts], started: float
+    pipeline: Pipeline,
+    path: str,
+    ready: Ready,
+    result: ReplayResult,
+    history: Sequence[ServerCounts],
+    started: float,
+    trouble: str = "",
 ) -> dict[str, Any]:
     """JSON values of a demo. `history` are the server's counts, from before the first request to after the last;
-    `started` is the monotonic second at which the first phase began.
+    `started` is the monotonic second at which the first phase began. `trouble` says why the last of them is missing.
     """
     before, after = history[0], history[-1]
     server = {name: after.outcomes[name] - before.outcomes[name] for name in after.outcomes}
     client = {outcome.label: sum(getattr(phase, outcome.label) for phase in result.phases) for outcome in Outcome}
-    agree = server == client and after.live == 0
+    agree = None if trouble else server == client and after.live == 0
     result = msgspec.structs.replace(result, counts_agree=agree)
     document: dict[str, Any] = msgspec.to_builtins(result)
-    if not agree:
-        document["problems"].append(_difference(server, client, after.live))
+    problems = [*result.problems, *([trouble] if trouble else [])]
+    if agree is False:
+        problems.append(_difference(server, client, after.live))
     machine = this_machine()
     document |= {
         "title": f"{pipeline.name}: demo",
+        "problems": problems,
         "created": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "server_counts": server,
         "plan": {

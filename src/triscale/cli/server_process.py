@@ -29,6 +29,8 @@ class ServerProcess:
         self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
         self._errors: asyncio.Task[bytes] | None = None
+        self.killed = False
+        """Whether it had to be killed, because it did not stop when it was told to."""
         self.ready: Ready
         """What the server said when it was ready."""
 
@@ -79,10 +81,12 @@ class ServerProcess:
             self._process.send_signal(signal.SIGTERM)
             try:
                 await asyncio.wait_for(self._process.wait(), _STOP_S)
-            except (TimeoutError, asyncio.CancelledError):
-                self._process.kill()
-                await self._process.wait()
-                raise
+            except TimeoutError:
+                self.killed = True
+            finally:
+                if self._process.returncode is None:
+                    self._process.kill()
+                    await self._process.wait()
         await self._errors
 
 

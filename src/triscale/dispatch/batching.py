@@ -34,7 +34,7 @@ AFTER = 1e-6
 """Wake this much after an instant computed by subtraction, so that rounding cannot wake us too early for ever."""
 _CROWDED = 0.5
 """A stage is crowded when working off its queue takes more than this part of the last item's slack."""
-_PACE = 0.8
+_PACE = 0.95
 """Part of the planned items per second of lane that a batch must reach while others wait."""
 _LOOK_AHEAD = 64
 """Items looked at for one whose path has a lane, where the plan's shares depend on the path."""
@@ -119,7 +119,6 @@ class Batcher:
     def fill(self, now: float) -> None:
         """Form batches while an item and a lane for it are there; cores go to the earliest deadline."""
         self.held_until = float("inf")
-        self.outlook.look()
         for cores in self._fleet.cores.values():
             cores.reserved = False
         done = 0
@@ -134,8 +133,8 @@ class Batcher:
             if chosen is None:
                 return
             ran = self._start(chosen, now)
-            if self._gave_up:
-                # The loss may have let a join begin, at a stage that had nothing to do.
+            if self._gave_up or (ran and self._fleet.cores):
+                # A loss may have let a join begin; cores that were taken leave other stages other lanes to choose from.
                 self._gave_up = False
                 done = 0
             if not ran:
@@ -145,7 +144,7 @@ class Batcher:
         """Run the most urgent item of a stage that can be run; False when all had better wait."""
         groups = [group for group in stage.groups if group.available()]
         if not groups:
-            _reserve(stage)
+            _reserve(stage, stage.routes[stage.queue.at(0).row])
             return False
         choice = self._choose(stage, groups, now)
         if choice is None:
@@ -177,7 +176,7 @@ class Batcher:
     def _choose(self, stage: StageState, groups: Sequence[Group], now: float) -> _Choice | None:
         """The first item that a lane of `groups` should run, and how; None when all had better wait."""
         queue = stage.queue
-        reserve = self._margin + self.outlook.rest[stage.index]
+        reserve = self._margin + self.outlook.planned[stage.index]
         position = 0
         while position < len(queue):
             item = queue.at(position)
@@ -188,7 +187,7 @@ class Batcher:
                 size = min(stage.batch[planned], waiting)
                 if stage.models[planned].predict(size) <= item.request.deadline - now - reserve:
                     return _Choice(group, planned, position, size)
-            pace = self._pace(stage, planned if planned >= 0 else routes.variants[0], waiting)
+            pace = self._pace(stage, groups, planned if planned >= 0 else routes.variants[0], waiting)
             case = _Case(stage, groups, position, item, group, planned, waiting, pace, now)
             verdict = self._rescue(case) if self._rescues else self._run_late(case)
             if not isinstance(verdict, int):
@@ -200,7 +199,7 @@ class Batcher:
         """Shrink the batch, use a faster variant, give the item up, or wait for a lane that can save it."""
         stage, groups, position, item, group, planned, waiting, pace, now = case
         slack = item.request.deadline - now
-        reserve = self._margin + self.outlook.rest[stage.index]
+        reserve = self._margin + self.outlook.planned[stage.index]
         by_plan = (planned,) if group is not None else stage.routes[item.row].variants
         here = min(stage.models[v].predict(max(1, _smallest(stage, v, waiting, pace))) for v in by_plan)
         if here <= slack - reserve:
@@ -221,15 +220,33 @@ class Batcher:
                 return _Choice(_holder(groups, v), v, position, size, v != planned, on_time)
         everywhere = {v: size for v in stage.resident if (size := _smallest(stage, v, waiting, pace))}
         if best_in_time(stage, everywhere, onward, slack) < 0:
-            if pace and self._crowded(stage, by_plan[0], now):
+            if pace and now >= self._crowded_from(stage, by_plan[0]):
                 return self._give_up(stage, position, now)
-            v = best_in_time(stage, dict.fromkeys(idle, 1), onward, slack)
-            if v >= 0:
-                size = _shrunk(stage, v, waiting, slack - onward[0][0])
-                return _Choice(_holder(groups, v), v, position, size, v != planned)
-        # A busy lane may still save it. The idle ones can save those that have this much slack.
+            return self._run_anyhow(case)
+        # A busy lane may still save it, but not for ever. The idle ones can save those that have this much slack.
+        fastest = onward[0][0] + min(stage.models[v].predict(size) for v, size in everywhere.items())
+        self.held_until = min(self.held_until, item.request.deadline - fastest + AFTER)
         need = onward[0][0] + min(stage.models[v].predict(sizes.get(v, 1)) for v in idle)
         return max(position + 1, stage.queue.position(now + need))
+
+    def _run_anyhow(self, case: _Case) -> _Verdict:
+        """No batch that saves the item is worth a lane, but the stage can afford one: the best of them."""
+        stage, groups, position, item, _, planned, waiting, pace, now = case
+        room = item.request.deadline - now - self.outlook.options[stage.index][0][0]
+        best: tuple[float, int, int] | None = None
+        for v in _held(groups):
+            size = _shrunk(stage, v, waiting, room)
+            seconds = stage.models[v].predict(size)
+            if seconds <= room and (best is None or size / seconds > best[0]):
+                best = size / seconds, v, size
+        if best is None:
+            if pace:
+                by_plan = stage.routes[item.row].variants[0] if planned < 0 else planned
+                self.held_until = min(self.held_until, self._crowded_from(stage, by_plan) + AFTER)
+            fastest = min(stage.models[v].predict(1) for v in _held(groups))
+            return max(position + 1, stage.queue.position(item.request.deadline - room + fastest))
+        _, v, size = best
+        return _Choice(_holder(groups, v), v, position, size, v != planned)
 
     def _run_late(self, case: _Case) -> _Verdict:
         """The same where nothing is rescued: the item is run by the plan, late or not, or dropped."""
@@ -240,13 +257,13 @@ class Batcher:
         predict = stage.models[planned].predict
         slack = item.request.deadline - now
         here = predict(max(1, _smallest(stage, planned, waiting, pace)))
-        for room in (slack - self.outlook.rest[s] - self._margin, slack - self.outlook.rest[s]):
+        for room in (slack - self.outlook.planned[s] - self._margin, slack - self.outlook.planned[s]):
             if here <= room:
                 return _Choice(group, planned, position, _shrunk(stage, planned, waiting, room))
         room = slack - self.outlook.options[s][0][0]
         if not self._drops[s]:
             return _Choice(group, planned, position, min(stage.batch[planned], waiting))  # late, whatever its size
-        if predict(1) > room or (pace and self._crowded(stage, planned, now)):
+        if predict(1) > room or (pace and now >= self._crowded_from(stage, planned)):
             return self._give_up(stage, position, now)
         return _Choice(group, planned, position, _shrunk(stage, planned, waiting, room))
 
@@ -255,28 +272,28 @@ class Batcher:
         stage.queue.take(position, 1)
         self._flow.give_up(item, Outcome.DROPPED, Reason.PREDICTED_LATE, now)
         self._gave_up = True
-        return position
+        return 0  # its request may have ended, and taken more from the queue
 
-    def _pace(self, stage: StageState, variant: int, waiting: int) -> float:
+    def _pace(self, stage: StageState, groups: Sequence[Group], variant: int, waiting: int) -> float:
         """Items per second of a lane that must be reached by a batch of some of those `waiting`; 0 = any."""
-        if waiting <= min(stage.idle, self.outlook.lanes[stage.index]):
+        if waiting <= sum(group.room() for group in groups):
             return 0.0
         size = min(stage.batch[variant], waiting)
         seconds = stage.models[variant].predict(size)
         return _PACE * size / seconds if seconds > 0.0 else 0.0
 
-    def _crowded(self, stage: StageState, variant: int, now: float) -> bool:
-        """Whether working off the queue takes a large part of the slack of its last item."""
+    def _crowded_from(self, stage: StageState, variant: int) -> float:
+        """When working off the queue as it is takes a large part of the slack of its last item."""
         full = stage.batch[variant]
         drain = len(stage.queue) * stage.models[variant].typical(full) / (full * self.outlook.lanes[stage.index])
-        return drain > _CROWDED * (stage.queue.last_deadline() - now - self.outlook.least[stage.index])
+        return stage.queue.last_deadline() - self.outlook.least[stage.index] - drain / _CROWDED
 
     def _lingers(self, stage: StageState, items: list[Item], variant: int, now: float) -> bool:
         """Whether a batch had better wait for company: not past its linger time, nor past the slack of its head."""
         full = stage.batch[variant]
         if len(stage.queue) >= full or items[0].solo:
             return False
-        latest = items[0].request.deadline - self._margin - self.outlook.rest[stage.index]
+        latest = items[0].request.deadline - self._margin - self.outlook.planned[stage.index]
         until = min(min(item.since for item in items) + stage.linger_s, latest - stage.models[variant].predict(full))
         if now >= until:
             return False
@@ -284,11 +301,12 @@ class Batcher:
         return True
 
 
-def _reserve(stage: StageState) -> None:
+def _reserve(stage: StageState, routes: Routes) -> None:
     """Only cores are missing: later deadlines may not take the ones that are free, lest wide lanes starve."""
     for group in stage.groups:
-        if group.idle and group.cores is not None and group.threads <= group.cores.total:
-            group.cores.reserved = True
+        cores = group.cores
+        if group.idle and cores is not None and group.threads <= cores.total and routes.pick(group.variants) >= 0:
+            cores.reserved = True
 
 
 def _planned_lane(groups: Sequence[Group], routes: Routes) -> tuple[Group | None, int]:

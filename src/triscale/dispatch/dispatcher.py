@@ -87,7 +87,6 @@ class Dispatcher:
     def share_cores(self, node: str, cores: float) -> None:
         """Lanes of `node` run only while one of its `cores` is free. Call before the node's replicas are ready."""
         self._fleet.share_cores(node, cores)
-        self._refresh_at = float("-inf")
 
     def replica_ready(
         self, replica: ReplicaId, stage: str, variants: Sequence[str], lanes: int, threads: int, node: str, now: float
@@ -170,9 +169,9 @@ class Dispatcher:
 
     def step(self, now: float) -> Commands:
         """Decide on everything known at `now`."""
-        self._current(now)
         self._flow.expire(now)
         self._kill_hung(now)
+        self._current(now)
         for stage in self.stages:
             if self._drops[stage.index] and stage.queue:
                 self._drop_hopeless(stage, now)
@@ -210,7 +209,8 @@ class Dispatcher:
                 self._flow.give_up(item, Outcome.FAILED, reason, now)
             else:
                 # Its last try is its own: whoever kills a replica then is the culprit, and takes no one along.
-                self._flow.requeue(item, now, solo=item.tries + 1 >= retries)
+                item.tries += 1
+                self._flow.requeue(item, now, solo=item.tries == retries)
 
     def _drop_hopeless(self, stage: StageState, now: float) -> None:
         """The queue is in the order of deadlines, so what cannot be answered in time any more stands in front."""
@@ -223,14 +223,13 @@ class Dispatcher:
 
     def _current(self, now: float) -> Outlook:
         """The predictions, renewed when they are old or lanes came or went."""
-        if now >= self._refresh_at or not all(stage.surveyed for stage in self.stages):
+        if now >= self._refresh_at or self._fleet.changed:
             self._refresh(now)
         return self.outlook
 
     def _refresh(self, now: float) -> None:
         """Renew the predictions."""
-        for stage in self.stages:
-            stage.surveyed = True
+        self._fleet.changed = False
         self.outlook = Outlook(self.stages, self._fleet.cores.values(), rescue=self.settings.drop == "reroute")
         self._batcher.outlook = self.outlook
         self._refresh_at = now + self.settings.refresh_s

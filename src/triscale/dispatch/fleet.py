@@ -21,7 +21,7 @@ __all__ = ["Fleet"]
 class Fleet:
     """Everything that can run a batch. What the driver must do as a consequence is put into `orders`."""
 
-    __slots__ = ("_graph", "_hangs", "_next_batch", "_replicas", "_stages", "cores", "orders", "running")
+    __slots__ = ("_graph", "_hangs", "_next_batch", "_replicas", "_stages", "changed", "cores", "orders", "running")
 
     def __init__(self, graph: Graph, stages: Sequence[StageState]) -> None:
         self._graph = graph
@@ -31,11 +31,14 @@ class Fleet:
         self._next_batch = 0
         self.cores: dict[str, Cores] = {}
         """Of the nodes whose lanes share them."""
+        self.changed = False
+        """Lanes or cores came or went since this was last cleared."""
         self.running: dict[int, Batch] = {}
         self.orders: list[Order] = []
 
     def share_cores(self, node: str, cores: float) -> None:
         """Lanes of `node` run only while one of its `cores` is free."""
+        self.changed = True
         shared = self.cores.get(node)
         if shared is None:
             self.cores[node] = Cores(cores)
@@ -87,6 +90,7 @@ class Fleet:
         replica = self._replicas.pop(name, None)
         if replica is None:
             return []
+        self.changed = True
         stage = self._stages[replica.stage]
         del stage.replicas[name]
         orphans: list[Item] = []
@@ -102,6 +106,7 @@ class Fleet:
 
     def _fit(self, replica: ReplicaState, lanes: int, threads: int, now: float) -> None:
         """Make it so many lanes of so many threads, as far as the batches that run allow."""
+        self.changed = True
         stage = self._stages[replica.stage]
         cores = self.cores.get(replica.node)
         if threads != replica.threads:

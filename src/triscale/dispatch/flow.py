@@ -81,7 +81,6 @@ class Flow:
 
     def requeue(self, item: Item, now: float, *, solo: bool) -> None:
         """An item's run ended without a result: it waits again, to be run `solo` when it may be the culprit."""
-        item.tries += 1
         item.solo = item.solo or solo
         item.since = now
         self._accounts.stages[item.stage].requeued += 1

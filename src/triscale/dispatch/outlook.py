@@ -24,8 +24,7 @@ probably not take."""
 class Outlook:
     """Per stage, the way on from it.
 
-    - `planned[s]`: time from the end of stage s to the answer, with the planned variants, nothing else waiting;
-    - `rest[s]`: the same behind what waits at the stages ahead now (see `look`);
+    - `planned[s]`: time from the end of stage s to the answer, with the planned variants;
     - `options[s]`: the trade-offs between that time and accuracy that rescue may choose from, fastest first;
     - `least[s]`: shortest time from the start of service at s to the answer: less slack than this is hopeless;
     - `lanes[s]`: batches that can run at once at s;
@@ -33,7 +32,7 @@ class Outlook:
     - `door_wait(...)`: predicted wait of a request that arrives now, behind everything admitted.
     """
 
-    __slots__ = ("_stages", "_work", "busy_path", "lanes", "least", "options", "path", "planned", "rest")
+    __slots__ = ("_stages", "_work", "busy_path", "lanes", "least", "options", "path", "planned")
 
     def __init__(self, stages: Sequence[StageState], cores: Iterable[Cores], *, rescue: bool) -> None:
         count = len(stages)
@@ -64,22 +63,7 @@ class Outlook:
             full[s] += min(models[v].predict(stage.batch[v]) for v in usable[s])
         self.path = self.least[0]
         self.busy_path = max(self.path, full[0])
-        self.rest = list(self.planned)
         self._work = _work(stages, usable, threads, self.lanes, total)
-
-    def look(self) -> None:
-        """Renew `rest` from the queues as they are."""
-        ahead = [0.0] * len(self._stages)
-        for stage in reversed(self._stages):
-            s = stage.index
-            for c in stage.children:
-                child = self._stages[c]
-                behind = len(child.queue) - child.idle * child.batch[0]
-                if behind > 0:
-                    ahead[s] = max(ahead[s], ahead[c] + behind * self._work[c][c])
-                else:
-                    ahead[s] = max(ahead[s], ahead[c])
-            self.rest[s] = self.planned[s] + ahead[s]
 
     def door_wait(self, rows: int = 1) -> float:
         """Seconds until the work already admitted is done: the tightest of each stage's lanes and the cores.
@@ -89,7 +73,8 @@ class Outlook:
         # What runs is half done on average.
         lives = [stage.live - 0.5 * stage.running for stage in self._stages]
         lives[0] += rows - 1
-        return max(0.0, *[sum(map(mul, lives, row)) for row in self._work])
+        waits: list[float] = [sum(map(mul, lives, row)) for row in self._work]
+        return max(0.0, *waits)
 
     def _by_plan(self, child: StageState, items: float) -> float:
         """Time that one request's items, emitted at one instant, take at `child` by the plan, nothing else waiting."""

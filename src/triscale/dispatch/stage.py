@@ -107,7 +107,6 @@ class StageState:
         "rows",
         "running",
         "shares",
-        "surveyed",
         "without_lanes_since",
     )
 
@@ -149,8 +148,6 @@ class StageState:
         """Whether any row differs from row 0."""
         self.linger_s = 0.0
         self.without_lanes_since: float | None = now
-        self.surveyed = False
-        """Cleared when lanes come or go: predictions must be renewed."""
 
     def follow(self, plan: StagePlan, graph: Graph, max_batch: Sequence[int]) -> None:
         """Take over a plan's shares and batch sizes. Credits start afresh."""
@@ -196,7 +193,6 @@ class StageState:
         lane.group = group
         group.size += 1
         self.lanes += 1
-        self.surveyed = False
         self.without_lanes_since = None
         if lane.batch is None:
             self.rest_lane(lane)
@@ -223,7 +219,6 @@ class StageState:
             self.idle -= 1
         group.size -= 1
         self.lanes -= 1
-        self.surveyed = False
         if not group.size:
             self.groups.remove(group)
             self._survey()
@@ -236,8 +231,7 @@ class StageState:
         # The most accurate lanes are offered work first: routing to the most accurate with room.
         self.groups.sort(key=lambda group: -self.accuracy[group.variants[0]])
         for row in self.routes:
-            row.survey(self.resident or self.planned)
-        self.surveyed = False
+            row.survey(self.resident or self.planned or range(len(self.models)))
 
 
 def _rows(graph: Graph, index: int) -> dict[int, int]:

@@ -153,7 +153,7 @@ class Item:
         self.since = since
         """When it began to wait in its queue."""
         self.tries = 0
-        """Runs that ended without a result."""
+        """Replicas that were lost under it."""
         self.solo = False
         """Run it alone: the batch it was in failed, and it may be the reason."""
         self.weight = 1
@@ -214,6 +214,10 @@ class Group:
         """Whether a lane is idle and its cores are free."""
         cores = self.cores
         return bool(self.idle) and (cores is None or (cores.free >= self.threads and not cores.reserved))
+
+    def room(self) -> int:
+        """Batches that it can start now."""
+        return len(self.idle) if self.cores is None else min(len(self.idle), int(self.cores.free // self.threads))
 
 
 class Lane:

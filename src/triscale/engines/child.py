@@ -43,37 +43,32 @@ class Child:
         """Its last lines of output."""
         self._log = logging.getLogger(f"triscale.replica.{config.spec.id}")
         self._partial = b""
+        self._fatal = ""
         self._output, output = os.pipe()
         os.set_blocking(self._output, False)
-        stdin = os.memfd_create("triscale-config")
         try:
-            # A file, not a pipe: it takes any size at once.
-            os.write(stdin, msgspec.json.encode(config))
-            os.lseek(stdin, 0, os.SEEK_SET)
-            self._process = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-P", "-X", "faulthandler", "-m", "triscale.replica", config.spec.id],
-                stdin=stdin,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **_ENVIRONMENT},
-                pass_fds=[listener.fileno()],
-                process_group=0,
-            )
+            self._process = _spawn(config, listener, output)
         except BaseException:
             os.close(self._output)
             raise
         finally:
-            os.close(stdin)
             os.close(output)
         self.pid = self._process.pid
-        self._pidfd = os.pidfd_open(self.pid)
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            os.close(self._output)
+            raise
         self._loop.add_reader(self._pidfd, self._reap)
         self._loop.add_reader(self._output, self._read)
 
     def kill(self) -> None:
         """Kill it and every process of its group. No-op when it is gone."""
         if not self.exited.done():
-            os.killpg(self.pid, signal.SIGKILL)
+            self._kill_group()
+            self._process.kill()
 
     def kill_and_reap(self) -> None:
         """Kill it and wait, without the event loop: the last resort of a cancelled clean-up."""
@@ -88,9 +83,8 @@ class Child:
         return f"{how}; last log line: {line}" if (line := self.last_line()) else how
 
     def last_line(self) -> str:
-        """The last line of output that tells something; empty if there is none."""
-        fatal = (line for line in reversed(self.tail) if line.startswith("Fatal Python error"))
-        return next(fatal, self.tail[-1] if self.tail else "")
+        """The last line of output, or what the interpreter died of; empty if there is none."""
+        return self._fatal or (self.tail[-1] if self.tail else "")
 
     def last_words(self) -> str:
         """Its last lines of output, to be appended to a message; empty if there are none."""
@@ -100,7 +94,7 @@ class Child:
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         # Until it is reaped its group cannot be another's: processes that the model started and left go with it.
-        os.killpg(self.pid, signal.SIGKILL)
+        self._kill_group()
         code = self._process.wait()
         self._loop.remove_reader(self._output)
         for _ in range(_DRAIN_AT_EXIT // _LONGEST_LINE):
@@ -109,6 +103,12 @@ class Child:
         self._line(self._partial)
         os.close(self._output)
         self.exited.set_result(code)
+
+    def _kill_group(self) -> None:
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass  # nobody is left in it, or nobody that is ours
 
     def _read(self) -> bool:
         """Log what was printed; whether there may be more."""
@@ -130,5 +130,26 @@ class Child:
     def _line(self, raw: bytes) -> None:
         line = raw.decode(errors="replace").rstrip()
         if line:
+            if line.startswith("Fatal Python error"):
+                self._fatal = line  # a long dump of all threads follows
             self.tail.append(line)
             self._log.info("%s", line)
+
+
+def _spawn(config: ReplicaConfig, listener: socket.socket, output: int) -> subprocess.Popen[bytes]:
+    # A file for standard input, not a pipe: it takes a config of any size at once.
+    stdin = os.memfd_create("triscale-config")
+    try:
+        os.write(stdin, msgspec.json.encode(config))
+        os.lseek(stdin, 0, os.SEEK_SET)
+        return subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-P", "-X", "faulthandler", "-m", "triscale.replica", config.spec.id],
+            stdin=stdin,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **_ENVIRONMENT},
+            pass_fds=[listener.fileno()],
+            process_group=0,
+        )
+    finally:
+        os.close(stdin)

@@ -114,8 +114,11 @@ class LocalEngine:
         EngineError with the worker's own words when it cannot; nothing is left of it then.
         """
         self._check(spec)
-        address = f"unix:@triscale-{os.getpid()}-{next(_numbers)}-{spec.id}"
-        worker = self._start(spec, address)
+        address = f"unix:@triscale-{os.getpid()}-{next(_numbers)}"
+        try:
+            worker = self._start(spec, address)
+        except OSError as error:
+            raise EngineError(f"replica {spec.id} of stage {spec.stage} cannot be started: {error}") from error
         try:
             await worker.connect(address, NODE, self._launch_timeout, self._heartbeat_timeout)
         except BaseException:
@@ -151,32 +154,35 @@ class LocalEngine:
         if worker is not None:
             if not worker.expected:
                 self._background(worker.drain(grace))
-            await asyncio.wait([worker.child.exited])
+            await asyncio.wait([worker.watching])
 
     async def kill(self, replica: ReplicaId, reason: str) -> None:
         """End it at once. Idempotent; returns when it is gone."""
         worker = self._workers.get(replica)
         if worker is not None:
             worker.end(reason)
-            await asyncio.wait([worker.child.exited])
+            await asyncio.wait([worker.watching])
 
     async def close(self) -> None:
         """End every replica, at once but for `model.close()`. Idempotent; when cancelled, still nothing is left."""
         self._closed = True
         workers = list(self._workers.values())
-        exits = [worker.child.exited for worker in workers]
         try:
             for worker in workers:
                 worker.stop("the engine was closed")
-            if exits:
-                await asyncio.wait(exits, timeout=EXIT_GRACE)
+            if workers:
+                await asyncio.wait([worker.watching for worker in workers], timeout=EXIT_GRACE)
+            for worker in workers:
+                worker.end("the engine was closed")
+            if workers:
+                await asyncio.wait([worker.watching for worker in workers])
         finally:
             for worker in workers:
                 worker.child.kill_and_reap()
+            self._workers.clear()
             for task in self._tasks:
                 task.cancel()
-            # Behind the callbacks of the exits, which report them.
-            asyncio.get_running_loop().call_soon(self._events.close)
+            self._events.close()
 
     def _check(self, spec: ReplicaSpec) -> None:
         stage = self._pipeline.stages.get(spec.stage)
@@ -213,13 +219,13 @@ class LocalEngine:
             )
             worker = Worker(config, listener)
         self._workers[spec.id] = worker
-        worker.child.exited.add_done_callback(lambda _: self._exited(worker))
+        worker.watching = self._background(self._watch(worker))
         self._repin(but=worker)
         return worker
 
-    def _exited(self, worker: Worker) -> None:
+    async def _watch(self, worker: Worker) -> None:
+        reason = await worker.gone()
         self._forget(worker)
-        reason = worker.end_of_process()
         if worker.replica is not None:
             self._events.emit(ReplicaExited(worker.spec.id, worker.expected, reason))
 

@@ -29,12 +29,15 @@ class Worker:
         self._started = monotonic()
         self.child = Child(config, listener)
         self.client: ReplicaClient | None = None
+        self.watching: asyncio.Task[None]
+        """Whoever waits for its end and reports it."""
         self.replica: Replica | None = None
         """None until it is ready."""
         self.expected = False
         """Whether its end is no surprise."""
         self.reason = ""
         """Why we ended it; empty while it is its own doing."""
+        self._told_to_stop = False
 
     async def connect(self, address: Address, node: NodeId, timeout: float, heartbeat_timeout: float) -> ReplicaClient:
         """Wait until it can take batches; EngineError in its own words when it is not going to."""
@@ -84,8 +87,7 @@ class Worker:
             return
         try:
             async with asyncio.timeout(grace):
-                if await self.client.drain():
-                    self.reason = self.reason or "drained"
+                await self.client.drain()
         except TimeoutError:
             self.end(f"it had not finished after {grace:g} s of grace and was killed")
 
@@ -96,6 +98,7 @@ class Worker:
             self.end(reason)
         else:
             self.reason = self.reason or reason
+            self._told_to_stop = True
             self.client.stop(reason)
 
     def end(self, reason: str) -> None:
@@ -106,17 +109,20 @@ class Worker:
                 self.client.lose(reason)
             self.child.kill()
 
-    def end_of_process(self) -> str:
-        """After the process is gone: see that its connection ends, too. The reason of the end, in words."""
-        reason = self.reason or self.child.describe_exit()
-        if self.client is not None:
-            # The end of the stream tells it, behind the last results; unless some other process holds the socket.
-            asyncio.get_running_loop().call_later(EXIT_GRACE, self.client.lose, reason)
+    async def gone(self) -> str:
+        """Wait until both the process and its connection have ended: why, in words."""
+        await asyncio.wait([self.child.exited])
+        if self.client is None:
+            return self.reason or self.child.describe_exit()
+        # The end of the stream follows, behind the last results; unless some other process holds the socket.
+        await asyncio.wait([self.client.ended], timeout=EXIT_GRACE)
+        reason = self.reason or ("drained" if self.client.drained else self.child.describe_exit())
+        self.client.lose(reason)
         return reason
 
     def _connection_ended(self, ended: asyncio.Future[str]) -> None:
         assert self.client is not None
-        if self.client.ended_by_peer:  # it may be about to exit, and its exit tells more
+        if self.client.ended_by_peer or self._told_to_stop:  # it is about to exit, and its exit tells more
             asyncio.get_running_loop().call_later(EXIT_GRACE, self.end, ended.result())
         else:
             self.end(ended.result())

@@ -17,6 +17,7 @@ from triscale.observe.report_html import element, key, marked, picture, prose, t
 from triscale.observe.report_plots import OUTCOME_COLOURS, Plot, plots_of
 from triscale.observe.wording import (
     NOTHING,
+    cores_sentence,
     count,
     headline,
     milliseconds,
@@ -177,8 +178,9 @@ def _stages(run: ReportDocument) -> str:
         for stage in run.stages
     ]
     header = ["stage", "variants", "cores at work", "items", "items per batch", "mean wait", "mean batch time"]
-    reason = element("p", escape(run.plan.reason), "lead") if run.plan and run.plan.reason else ""
-    return element("h2", "Stages") + reason + table(header, rows, text={1})
+    facts = [run.plan.reason if run.plan else "", cores_sentence(run)]
+    lead = "".join(element("p", prose(fact), "lead") for fact in facts if fact)
+    return element("h2", "Stages") + lead + table(header, rows, text={1})
 
 
 def _samples(run: ReportDocument) -> str:

@@ -184,6 +184,8 @@ def _dress(axes: Any, document: ReportDocument) -> None:
     axes.set_axisbelow(True)
     total = sum(phase.seconds for phase in document.phases)
     axes.set_xlim(0, max(total, 1.0))
+    ticker = importlib.import_module("matplotlib.ticker")
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     start = 0.0

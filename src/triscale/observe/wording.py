@@ -7,7 +7,17 @@ from collections.abc import Iterator
 
 from triscale.observe.report_document import PhaseView, ReasonView, ReportDocument
 
-__all__ = ["NOTHING", "count", "headline", "milliseconds", "percent", "phase_sentences", "reason_text", "text_of"]
+__all__ = [
+    "NOTHING",
+    "cores_sentence",
+    "count",
+    "headline",
+    "milliseconds",
+    "percent",
+    "phase_sentences",
+    "reason_text",
+    "text_of",
+]
 
 _WORD = 12
 """Longest text that reads as a word rather than a line."""
@@ -33,16 +43,17 @@ _REASONS = {
     "timeout": "the client gave up waiting",
     "stopped": "the run was stopped",
     "no_connection": "the client got no connection",
+    "no_tls": "the client could not agree on TLS with the server",
     "connection_lost": "the connection broke",
     "bad_response": "the response was not HTTP",
 }
 
 _VERBS = {
-    "late": "answered too late",
-    "dropped": "dropped",
-    "shed": "refused at the door",
-    "failed": "failed",
-    "cancelled": "cancelled",
+    "late": ("was answered too late", "were answered too late"),
+    "dropped": ("was dropped", "were dropped"),
+    "shed": ("was refused at the door", "were refused at the door"),
+    "failed": ("failed", "failed"),
+    "cancelled": ("was cancelled", "were cancelled"),
 }
 
 
@@ -94,6 +105,15 @@ def headline(document: ReportDocument) -> str:
     return f"{whole} requests answered within {milliseconds(document.slo_ms)}"
 
 
+def cores_sentence(document: ReportDocument) -> str:
+    """How many cores the stages kept busy, on average; empty where that is not known."""
+    known = [stage.cores for stage in document.stages if stage.cores is not None]
+    if not known:
+        return ""
+    limit = f" of {count(document.plan.cores)}" if document.plan and document.plan.cores else ""
+    return f"{sum(known):.1f}{limit} cores were at work on average."
+
+
 def phase_sentences(phase: PhaseView, slo_ms: float) -> list[str]:
     """What happened in a phase: the load and the answers first, then each way of missing, most frequent first."""
     load = f"{count(phase.rate_per_s)} requests/s for " if phase.rate_per_s else ""
@@ -109,11 +129,24 @@ def phase_sentences(phase: PhaseView, slo_ms: float) -> list[str]:
 
 
 def _misses(phase: PhaseView) -> Iterator[str]:
+    """One sentence for each way of missing and its reason; where it happened at several stages, how often at each."""
+    groups: dict[tuple[str, str], list[ReasonView]] = {}
     for row in sorted(_all_reasons(phase), key=lambda row: -row.count):
-        verb = _VERBS.get(row.outcome, row.outcome)
-        where = f" at {row.stage}" if row.stage and row.outcome in {"dropped", "failed"} else ""
-        why = f" ({reason_text(row.reason)})" if row.reason and row.outcome != "late" else ""
-        yield f"{count(row.count)} {'was' if row.count == 1 else 'were'} {verb}{where}{why}."
+        groups.setdefault((row.outcome, row.reason), []).append(row)
+    for (outcome, reason), rows in sorted(groups.items(), key=lambda item: -sum(row.count for row in item[1])):
+        total = sum(row.count for row in rows)
+        one, many = _VERBS.get(outcome, (outcome, outcome))
+        why = f" ({reason_text(reason)})" if reason and outcome != "late" else ""
+        yield f"{count(total)} {one if total == 1 else many}{why}{_places(rows)}."
+
+
+def _places(rows: list[ReasonView]) -> str:
+    stages = [row for row in rows if row.stage and row.outcome in {"dropped", "failed"}]
+    if not stages:
+        return ""
+    if len(rows) == 1:
+        return f" at {rows[0].stage}"
+    return ": " + ", ".join(f"{count(row.count)} at {row.stage}" for row in stages)
 
 
 def _all_reasons(phase: PhaseView) -> list[ReasonView]:

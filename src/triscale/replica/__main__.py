@@ -70,9 +70,11 @@ class Program:
         session = self._session = Session(self._config, residents, Connection(sock, self._config.max_body))
         try:
             session.serve()
-        except WireError as error:
+        except WireError as error:  # a stranger; ours is yet to come
             print(error, file=sys.stderr, flush=True)  # noqa: T201 - for logs
-        self._session = None
+            return False
+        finally:
+            self._session = None
         if self._config.parent_pid or session.drained or session.stopped:
             return True
         session.settle()
@@ -87,7 +89,8 @@ class Program:
         threading.Thread(target=self._terminate, args=(wakeup,), name="sigterm", daemon=True).start()
 
     def _terminate(self, wakeup: int) -> None:
-        os.read(wakeup, 1)
+        while os.read(wakeup, 1)[0] != signal.SIGTERM:
+            pass  # a signal that a model handles
         self._terminating = True
         if self._session is None:
             os._exit(0)

@@ -16,6 +16,9 @@ from triscale.wire.payload import Payload, pack, unpack
 
 __all__ = ["Packed", "predict"]
 
+_LONGEST = 2000
+"""Characters of an exception's text that travel; all of it is in the log."""
+
 Packed: TypeAlias = tuple[Payload | None, list[list[Payload]]] | str
 """What becomes of one item: (output, per child the emitted items), or why it was rejected."""
 
@@ -99,7 +102,7 @@ def _last_line(error: BaseException) -> str:
     """The exception as a traceback's end shows it, with the innermost place it came through."""
     frames = traceback.extract_tb(error.__traceback__, limit=-1)
     where = f" (line {frames[-1].lineno} of {frames[-1].filename}, in {frames[-1].name})" if frames else ""
-    return f"predict raised {type(error).__name__}: {error}{where}"
+    return f"predict raised {type(error).__name__}: {str(error)[:_LONGEST]}{where}"
 
 
 def _a(value: object) -> str:

@@ -59,10 +59,14 @@ class ReplicaClient:
         """Resident memory in bytes, as of the last beat."""
         self.in_flight: dict[int, int] = {}
         """Batch -> number of its items."""
+        self.drained = False
+        """Whether it is over because the replica was drained and had answered everything."""
         self._link = Link(max_body, self._act, self._lost)
         self._max_body = max_body
         self._observer: BatchObserver | None = None
         self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[str] = self._loop.create_future()
+        """Resolves to the reason when the connection is over, `close` included. Not to be cancelled: shield it."""
         self._greeted: asyncio.Future[Ready] = self._loop.create_future()
         self._draining = False
         self._serials = itertools.count(1)
@@ -95,11 +99,6 @@ class ReplicaClient:
         return self
 
     @property
-    def ended(self) -> asyncio.Future[str]:
-        """Resolves to the reason when the connection is over, `close` included. Not to be cancelled: shield it."""
-        return self._link.ended
-
-    @property
     def ended_by_peer(self) -> bool:
         """Whether it is over because the replica closed it or died, rather than for what it sent or did not send."""
         return self._link.ended_by_peer
@@ -118,15 +117,20 @@ class ReplicaClient:
     def run(self, batch_id: int, variant: str, items: Sequence[Sequence[Payload]]) -> None:
         """Send a batch: per item its parts (one, or at a joining stage several). The observer hears of its end.
 
-        WireError when it exceeds the limit on frames; nothing is sent then. On a lost connection it is dropped.
+        WireError when it exceeds a limit on frames; nothing is sent then. On a lost connection it is dropped.
         """
         size = sum(part.nbytes for parts in items for part in parts)
         if size > self._max_body:
             raise WireError(f"a batch of {size} bytes exceeds the limit of {self._max_body}")
         writer = PartWriter(self._link.outbox)
         placed = [[writer.put(part) for part in parts] for parts in items]
+        message = Run(batch_id, variant, placed, self._link.take_freed())
+        try:
+            self._link.send(message, writer.buffers, writer.nbytes)
+        except WireError:
+            writer.discard()
+            raise
         self.in_flight[batch_id] = len(items)
-        self._link.send(Run(batch_id, variant, placed, self._link.take_freed()), writer.buffers, writer.nbytes)
 
     async def resize(self, lanes: int, threads: int, cpus: Sequence[int] = ()) -> Resized:
         """Change lanes and threads in place; what is in force when it is done. The newest call's target wins.
@@ -176,7 +180,7 @@ class ReplicaClient:
         self._draining = True
         self._link.send(frames.Drain())
         await asyncio.shield(self.ended)
-        return not self.in_flight
+        return self.drained
 
     def stop(self, reason: str) -> None:
         """Tell the replica to end now; the connection is lost for `reason`."""
@@ -278,7 +282,8 @@ class ReplicaClient:
             self._greeted.set_exception(ConnectionResetError(reason))
             self._greeted.exception()  # marks it as seen: nobody may be waiting
         if self._draining and self.ended_by_peer and not self.in_flight:
-            reason = "drained"
+            self.drained, reason = True, "drained"
+        self.ended.set_result(reason)
         if self._observer is not None:
             self._observer.lost(self, reason)
 

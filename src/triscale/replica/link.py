@@ -32,8 +32,8 @@ class Link(asyncio.BufferedProtocol):
 
     def __init__(self, max_body: int, on_frame: Callable[[Frame], None], on_end: Callable[[str], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[str] = self._loop.create_future()
-        """Resolves to the reason when the connection is over."""
+        self.over = False
+        """Whether the connection has ended."""
         self.ended_by_peer = False
         """Whether it is over because the peer closed it (or died), rather than for what it sent or did not send."""
         self.inbox: Inbox | None = None
@@ -100,7 +100,7 @@ class Link(asyncio.BufferedProtocol):
 
     def send(self, message: Message, body: Sequence[Buffer] = (), nbytes: int = 0) -> None:
         """Send a frame by the end of this turn of the loop. Dropped when the connection is over."""
-        if self.ended.done():
+        if self.over:
             return
         if not self._outgoing:
             self._loop.call_soon(self.flush)
@@ -122,16 +122,16 @@ class Link(asyncio.BufferedProtocol):
         """From now on, `timeout` seconds without a byte are the end."""
         self._silent_checks = 0 if self._heard else self._silent_checks + 1
         self._heard = False
-        if self._silent_checks > _CHECKS:
+        if self._silent_checks >= _CHECKS:
             self.end(f"no heartbeat for {timeout:g} s")
-        elif not self.ended.done():
+        elif not self.over:
             self._check = self._loop.call_later(timeout / _CHECKS, self.watch, timeout)
 
     def end(self, reason: str) -> None:
         """Close the connection and tell the owner why, once. Idempotent."""
-        if self.ended.done():
+        if self.over:
             return
-        self.ended.set_result(reason)
+        self.over = True
         if self._check is not None:
             self._check.cancel()
         if self._transport is not None:
@@ -154,7 +154,7 @@ class Link(asyncio.BufferedProtocol):
         self._heard = True
         try:
             for frame in self._reader.received(nbytes):
-                if self.ended.done():
+                if self.over:
                     return
                 self._on_frame(frame)
         except WireError as error:
@@ -169,6 +169,6 @@ class Link(asyncio.BufferedProtocol):
         self._over(f"the connection broke: {exc}" if exc is not None else "it closed the connection")
 
     def _over(self, reason: str) -> None:
-        if not self.ended.done():
+        if not self.over:
             self.ended_by_peer = True
             self.end(reason + " in the middle of a frame" if self._reader.inside else reason)

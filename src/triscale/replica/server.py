@@ -142,7 +142,7 @@ class Session:
                 reader = PartReader(body, self._connection.inbox)
                 items = [[reader.take(part) for part in parts] for parts in message.items]
                 reader.finish()
-                if not all(items):
+                if not (self._config.join or all(items)):
                     raise WireError(f"batch {message.batch} has an item without parts")
                 self._free(message.freed)
                 self._lanes.submit(Job(message, items))
@@ -184,11 +184,17 @@ class Session:
             self._residents.leave(resident)
         # By now nothing refers to the batch's payloads, so their arena slots go back with the answer.
         freed = self._connection.take_freed()
-        if isinstance(answer, Failed):
-            answer.freed = freed
-            self._reply(answer, writer)
-        else:
-            self._reply(Done(run.batch, monotonic() - started, answer, freed), writer)
+        if not isinstance(answer, Failed):
+            try:
+                self._reply(Done(run.batch, monotonic() - started, answer, freed), writer)
+                return
+            except WireError as error:  # too many items; the batch's problem, not the connection's
+                writer.discard()
+                answer = Failed(
+                    run.batch, "model_error", f"the results of variant {run.variant} cannot be sent: {error}"
+                )
+        answer.freed = freed
+        self._reply(answer, writer)
 
     def _run(self, resident: Resident, job: Job, writer: PartWriter) -> Failed | list[DoneItem]:
         items, job.items = job.items, ()

@@ -13,6 +13,8 @@ write. Bodies of 64 KiB and more bypass the parser and are received straight int
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import httptools
@@ -259,22 +261,23 @@ class Connection(asyncio.BufferedProtocol):
         self._stop_reading()
         if not exchange.keep_alive:
             self._responses.last_taken = True
-        if b"content-encoding" in exchange.headers:
-            inflate_body(exchange, self._state.limits.body_bytes, self._handle)
-        else:
-            self._handle(exchange)
+        self._attempt(self._inflate if b"content-encoding" in exchange.headers else self._state.app.handle, exchange)
 
     def _stop_reading(self) -> None:
         self._phase = _IDLE
         self._reading = self._large = None
         self._missing = 0
 
-    def _handle(self, exchange: Exchange) -> None:
+    def _inflate(self, exchange: Exchange) -> None:
+        inflate_body(exchange, self._state.limits.body_bytes, partial(self._attempt, self._state.app.handle))
+
+    def _attempt(self, handle: Callable[[Exchange], None], exchange: Exchange) -> None:
+        """Whatever handling raises, the exchange is answered."""
         try:
-            self._state.app.handle(exchange)
+            handle(exchange)
         except RequestError as error:
             exchange.fail(error)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is answered
+        except Exception as error:  # noqa: BLE001
             exchange.crash(error)
 
     def _refuse(self, error: BaseException) -> None:

@@ -70,8 +70,17 @@ def compress_body(exchange: Exchange, body: list[Buffer], then: Then) -> None:
         _encoded(body, coding, then, compress(body, coding))
     else:
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(None, compress, body, coding)
-        work.add_done_callback(lambda done: _encoded(body, coding, then, done.result()))
+        try:
+            work = loop.run_in_executor(None, compress, body, coding)
+        except RuntimeError:  # the threads are gone: the process is ending
+            then(body)
+        else:
+            work.add_done_callback(partial(_compressed, body, coding, then))
+
+
+def _compressed(body: list[Buffer], coding: str, then: Then, work: asyncio.Future[bytes | None]) -> None:
+    failed = work.cancelled() or work.exception() is not None
+    _encoded(body, coding, then, None if failed else work.result())
 
 
 def _encoded(body: list[Buffer], coding: str, then: Then, encoded: bytes | None) -> None:

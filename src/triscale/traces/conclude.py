@@ -53,6 +53,11 @@ def _problems(job: Job, phases: Sequence[PhaseResult], run: Replay, scorer: Scor
                 f"{phase.name}: the load generator itself was late, by {usual:.0f} ms at p99 and {worst:.0f} ms at "
                 "most; these latencies include that. Lower the rate, or give it a core of its own"
             )
+        if phase.late_at_client:
+            yield (
+                f"{phase.name}: {phase.late_at_client} of the {phase.answered} requests that the server counts as "
+                "answered in time took longer than the objective as the client sees it"
+            )
     if run.most_connections >= job.connections:
         yield f"all {job.connections} connections were in use at times; requests then waited for one at the client"
     for text, count in scorer.problems.items():

@@ -22,6 +22,7 @@ from triscale.errors import ConfigError
 
 __all__ = ["ConnectionPool", "Endpoint", "Exchange", "endpoint_of"]
 
+_SMALL = 1000
 _SWEEP_S = 0.05
 """How often exchanges are checked against their deadlines."""
 
@@ -75,7 +76,7 @@ class Exchange:
         """Response headers by lower-case name."""
         self.body = b""
         self.reason = ""
-        """Why there is no response: `timeout`, `stopped`, `no_connection`, `connection_lost` or `bad_response`."""
+        """Why there is no response: timeout, stopped, no_connection, no_tls, connection_lost or bad_response."""
         self.connection: _Connection | None = None
 
     def finish(self, reason: str = "") -> None:
@@ -106,6 +107,11 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio: the connection is open."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass
+
+    @property
+    def closing(self) -> bool:
+        """Whether the server has closed it."""
+        return self.transport is None or self.transport.is_closing()
 
     def send(self, exchange: Exchange) -> None:
         """Write the request; the response will finish the exchange."""
@@ -188,6 +194,7 @@ class ConnectionPool:
         self._waiting: deque[Exchange] = deque()
         # All timeouts are equal, so exchanges expire in the order in which they were submitted.
         self._outstanding: deque[Exchange] = deque()
+        self._compact_at = _SMALL
         self._sweeper: asyncio.TimerHandle | None = None
         self._tls = ssl.create_default_context() if endpoint.tls else None
         self._address = endpoint.host
@@ -208,10 +215,12 @@ class ConnectionPool:
         self._outstanding.append(exchange)
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
-        if self._idle:
+        while self._idle:
             # The most recently used one: surplus connections stay idle and may be closed by the server.
-            self._idle.pop().send(exchange)
-            return
+            connection = self._idle.pop()
+            if not connection.closing:
+                connection.send(exchange)
+                return
         self._waiting.append(exchange)
         self._grow()
 
@@ -269,11 +278,11 @@ class ConnectionPool:
                 ssl=self._tls,
                 server_hostname=server_hostname,
             )
-        except OSError:
+        except OSError as error:
             # One attempt speaks for one exchange, the oldest; the next one gets an attempt of its own.
             self._connecting.discard(asyncio.current_task())
             if self._waiting:
-                self._waiting.popleft().finish("no_connection")
+                self._waiting.popleft().finish("no_tls" if isinstance(error, ssl.SSLError) else "no_connection")
             self._grow()
             return
         self._open.add(connection)
@@ -284,6 +293,10 @@ class ConnectionPool:
         outstanding = self._outstanding
         while outstanding and (outstanding[0].finished or outstanding[0].deadline <= now):
             self._give_up(outstanding.popleft(), "timeout")
+        if len(outstanding) > self._compact_at:
+            # One that hangs must not keep all the finished ones behind it in memory.
+            outstanding = self._outstanding = deque(e for e in outstanding if not e.finished)
+            self._compact_at = 2 * len(outstanding) + _SMALL
         again = bool(outstanding)
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep) if again else None
 

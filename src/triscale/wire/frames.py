@@ -228,8 +228,16 @@ _decode_header: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Messa
 
 
 def encode(message: Message, body: Sequence[Buffer] = (), nbytes: int = 0) -> list[Buffer]:
-    """The buffers of one frame, to be sent in order. `nbytes` is the length of all of `body`."""
+    """The buffers of one frame, to be sent in order. `nbytes` is the length of all of `body`.
+
+    WireError when the header exceeds MAX_HEADER: the peer would take it for garbage.
+    """
     header = _encode_header(message)
+    if len(header) > MAX_HEADER:
+        raise WireError(
+            f"a {type(message).__name__} frame's header of {len(header)} bytes exceeds the limit of {MAX_HEADER}; "
+            "use smaller batches or emit fewer items"
+        )
     return [_PREFIX.pack(_MAGIC, VERSION, len(header), nbytes) + header, *body]
 
 
@@ -319,7 +327,7 @@ class FrameReader:
             grown = bytearray(size)
             grown[:left] = self._view[start : self._end]
             self._scratch, self._view = grown, memoryview(grown)
-        elif start:
+        elif start and left:
             self._view[:left] = bytes(self._view[start : self._end])
         self._start, self._end = 0, left
 

@@ -19,10 +19,11 @@ ARENA_FROM = 64 * 1024
 class PartWriter:
     """Collects the payloads of one frame: `put` each, then send `buffers` (`nbytes` in all) as its body."""
 
-    __slots__ = ("_outbox", "buffers", "nbytes")
+    __slots__ = ("_outbox", "_slots", "buffers", "nbytes")
 
     def __init__(self, outbox: Outbox | None) -> None:
         self._outbox = outbox
+        self._slots: list[int] = []
         self.buffers: list[Buffer] = []
         self.nbytes = 0
 
@@ -32,11 +33,18 @@ class PartWriter:
         if nbytes >= ARENA_FROM and self._outbox is not None:
             offset = self._outbox.put(payload.buffers, nbytes)
             if offset >= 0:
+                self._slots.append(offset)
                 return payload.head, nbytes, offset
         if nbytes:
             self.buffers += payload.buffers
             self.nbytes += nbytes
         return payload.head, nbytes, -1
+
+    def discard(self) -> None:
+        """The frame is not going to be sent: take everything back."""
+        if self._outbox is not None:
+            self._outbox.free(self._slots)
+        self._slots, self.buffers, self.nbytes = [], [], 0
 
 
 class PartReader:

@@ -139,6 +139,16 @@ def test_an_exception_comes_back_with_its_type_text_and_place(capsys: pytest.Cap
     assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
+def test_a_very_long_exception_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    def answer(batch: list[Item]) -> list[Result]:
+        raise ValueError("x" * 10**6)
+
+    with pytest.raises(ModelError) as caught:
+        run(answer, *payloads(1))
+    assert 2000 < len(str(caught.value)) < 3000
+    assert len(capsys.readouterr().err) > 10**6, "the log has all of it"
+
+
 def test_a_model_that_calls_exit_fails_its_batch_only(capsys: pytest.CaptureFixture[str]) -> None:
     def answer(batch: list[Item]) -> list[Result]:
         raise SystemExit(3)

@@ -374,6 +374,24 @@ def test_a_batch_over_the_limit_is_refused_before_it_is_sent(run: Run) -> None:
     run(scenario())
 
 
+def test_a_batch_of_too_many_items_is_refused_and_leaves_nothing_in_the_arena(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with connected(Echo()) as (client, observer):
+            monkeypatch.setattr(frames, "MAX_HEADER", 1000)
+            large = pack({"x": np.zeros(100_000, np.uint8)})
+            with pytest.raises(WireError, match="a Run frame's header of"):
+                client.run(1, "v", [[large]] * 100)
+            outbox = client._link.outbox
+            assert outbox is not None
+            assert (client.in_flight, outbox.used) == ({}, 0)
+            client.run(2, "v", [[large]])
+            assert (await observer.told.get())[0] == 2
+
+    run(scenario())
+
+
 def test_questions_end_with_the_connection(run: Run) -> None:
     def script(fake: Fake) -> None:
         fake.ready()

@@ -92,6 +92,23 @@ def test_results_over_the_limit_fail_the_batch_and_not_the_connection(make_stand
     assert stand.receive(Done).batch == 2
 
 
+def test_more_results_than_a_frame_holds_fail_the_batch_and_not_the_connection(
+    make_stand: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Emits(Model):
+        def predict(self, batch: list[Item]) -> list[Result | Rejected]:
+            return [Result(items={"next": [{"i": i} for i in range(int(str(batch[0]["n"])))]})]
+
+    monkeypatch.setattr(frames, "MAX_HEADER", 10_000)
+    stand = make_stand(models={"v": Emits()})
+    stand.run(1, n=5000)
+    message = stand.receive(Failed).message
+    assert message.startswith("the results of variant v cannot be sent: a Done frame's header of ")
+    assert message.endswith("use smaller batches or emit fewer items")
+    stand.run(2, n=5)
+    assert stand.receive(Done).batch == 2
+
+
 def test_batches_never_exceed_the_lanes_while_they_grow_and_shrink(make_stand: Make, gate: Gate) -> None:
     stand = make_stand(lanes=2, models={"v": gate})
     for batch in range(12):

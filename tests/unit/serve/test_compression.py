@@ -29,10 +29,8 @@ def test_what_was_compressed_comes_back(data: bytes) -> None:
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 @given(data=st.binary())
 def test_garbage_is_refused(coding: str, data: bytes) -> None:
-    try:
-        inflate(data, coding, MIB)
-    except InvalidRequest as error:
-        assert coding in str(error)
+    with pytest.raises(InvalidRequest, match=coding):
+        inflate(b"\xff" + data, coding, MIB)
 
 
 def test_a_bomb_stops_at_the_limit() -> None:

@@ -30,7 +30,7 @@ SIZES = [0, 1, 3, 256, 257, 1000]
 
 def arrays(datatype: str, shape: tuple[int, ...]) -> st.SearchStrategy[Any]:
     dtype = dtype_of(datatype)
-    finite = {"allow_nan": False, "allow_infinity": False} if dtype.kind == "f" else {}
+    finite: dict[str, Any] = {"allow_nan": False, "allow_infinity": False} if dtype.kind == "f" else {}
     return hnp.arrays(dtype, shape, elements=hnp.from_dtype(dtype, **finite))
 
 

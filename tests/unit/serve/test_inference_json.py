@@ -20,7 +20,7 @@ DATATYPES = ["BOOL", "UINT8", "INT16", "INT64", "UINT64", "FP16", "FP32", "FP64"
 
 def tensors(datatype: str) -> st.SearchStrategy[Any]:
     dtype = dtype_of(datatype)
-    finite = {"allow_nan": False, "allow_infinity": False} if dtype.kind == "f" else {}
+    finite: dict[str, Any] = {"allow_nan": False, "allow_infinity": False} if dtype.kind == "f" else {}
     return hnp.arrays(
         dtype, hnp.array_shapes(min_dims=1, max_dims=3, max_side=4), elements=hnp.from_dtype(dtype, **finite)
     )
@@ -181,7 +181,7 @@ def test_bytes_that_json_cannot_hold_must_be_asked_for_in_binary() -> None:
     tensor = OutputTensor("y", "BYTES", (1,), [join_bytes([b"\xff"])])
     with pytest.raises(
         InvalidRequest,
-        match=r"output 'y': element 0 is not UTF-8 text, so JSON cannot hold it; ask for it with parameters.binary_data",
+        match="output 'y': element 0 is not UTF-8 text, so JSON cannot hold it; ask for it with parameters",
     ):
         encode(response(tensor), RestRequest(inputs=[]))
 
@@ -242,7 +242,7 @@ def test_a_json_length_beyond_the_body_is_refused() -> None:
 
 def test_raw_bytes_left_over_are_refused() -> None:
     document = one_input(parameters={"binary_data_size": 8})
-    with pytest.raises(InvalidRequest, match="3 bytes follow the last binary tensor; .* add up to the 11 bytes"):
+    with pytest.raises(InvalidRequest, match=r"3 bytes follow the last binary tensor; .* add up to the 11 bytes"):
         decode(document + bytes(11), len(document))
 
 

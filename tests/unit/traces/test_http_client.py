@@ -152,6 +152,25 @@ def test_every_exchange_ends_when_no_server_listens() -> None:
     asyncio.run(scenario())
 
 
+def test_a_server_without_tls_is_told_apart_from_none() -> None:
+    async def scenario() -> None:
+        async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 400 this is not TLS\r\n\r\n")
+            writer.close()
+            await writer.wait_closed()
+
+        server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        sending = Sending(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        sending.submit()
+        (exchange,) = await sending.until(1)
+        assert (exchange.reason, exchange.sent) == ("no_tls", 0.0)
+        await sending.pool.close()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(scenario())
+
+
 def test_what_never_got_a_connection_is_told_apart_from_what_the_server_had(serving: Any, behaviour: Any) -> None:
     async def scenario() -> None:
         async with serving(lambda _: behaviour(hang=True)) as server:
@@ -163,6 +182,23 @@ def test_what_never_got_a_connection_is_told_apart_from_what_the_server_had(serv
             assert [exchange.reason for exchange in sending.ended] == ["stopped", "no_connection"]
             assert waiting.sent == 0.0
             await sending.pool.close()
+
+    asyncio.run(scenario())
+
+
+def test_one_that_hangs_does_not_keep_the_others_in_memory(serving: Any, behaviour: Any) -> None:
+    async def scenario() -> None:
+        async with serving(lambda n: behaviour(hang=n == 0)) as server:
+            sending = Sending(server.url)
+            for sent in range(30):
+                for _ in range(100):
+                    sending.submit(timeout=3600.0)
+                await sending.until(100 * (sent + 1) - 1)
+            sending.pool._sweep()
+            # At most twice what was in flight at the sweep before, and a thousand.
+            assert len(sending.pool._outstanding) <= 2 * 101 + 1000
+            await sending.pool.close()
+            assert len(sending.ended) == 3000
 
     asyncio.run(scenario())
 

@@ -150,6 +150,15 @@ def test_an_oversize_header_is_refused_before_it_arrives() -> None:
         FrameReader().feed(prefix)
 
 
+def test_a_header_that_no_reader_takes_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "MAX_HEADER", 1000)
+    assert encode(Run(1, "v", [[(b"h", 8, -1)]] * 100))
+    with pytest.raises(
+        WireError, match=r"a Run frame's header of \d+ bytes exceeds the limit of 1000; use smaller batches"
+    ):
+        encode(Run(1, "v", [[(b"h", 8, -1)]] * 1000))
+
+
 @pytest.mark.parametrize("header", [b"", b"\xc1", b"\x92\x02", b"\x91\xcc\xc8", b"\x80"])
 def test_a_truncated_or_unknown_header_is_refused(header: bytes) -> None:
     prefix = struct.pack("<3sBIQ", b"TRI", frames.VERSION, len(header), 0)

@@ -52,6 +52,18 @@ def test_only_large_payloads_go_through_the_arena() -> None:
     assert writer.nbytes == ARENA_FROM - 1
 
 
+def test_what_is_discarded_is_taken_back() -> None:
+    fd = create_arena(2 * ARENA_FROM)
+    outbox = Outbox(fd)
+    os.close(fd)
+    writer = PartWriter(outbox)
+    for _ in range(4):  # two in the arena, two inline
+        writer.put(Payload(b"", (b"x" * ARENA_FROM,), ARENA_FROM))
+    assert (outbox.used, writer.nbytes) == (2, 2 * ARENA_FROM)
+    writer.discard()
+    assert (outbox.used, writer.nbytes, writer.buffers) == (0, 0, [])
+
+
 def test_a_payload_longer_than_its_frame_is_refused() -> None:
     reader = PartReader(memoryview(b"12345"), None)
     with pytest.raises(WireError, match="claims 6 bytes where 5 are left in its frame"):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from triscale.core.cluster import Node, NodeId
 from triscale.core.graph import Graph
@@ -50,6 +51,8 @@ class Problem:
     measured_paths: tuple[tuple[Mapping[int, int], float], ...] = ()
     """Measured end-to-end accuracies: stage -> variant, accuracy."""
     running: Plan | None = None
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What `compiled.py` keeps between demands; shared by problems that differ in nothing else."""
 
     @classmethod
     def of(
@@ -95,7 +98,13 @@ class Problem:
         if problems:
             raise ConfigError(*problems)
         machines = self.nodes if nodes is None else tuple(node for node in nodes if node.ready)
-        return replace(self, demand=demand, nodes=machines, running=running if running is not None else self.running)
+        return replace(
+            self,
+            demand=demand,
+            nodes=machines,
+            running=running if running is not None else self.running,
+            memo=self.memo if machines == self.nodes else {},
+        )
 
     @property
     def budget_s(self) -> float:

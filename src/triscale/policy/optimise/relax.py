@@ -22,29 +22,18 @@ from typing import Any, Literal
 
 import numpy as np
 
+from triscale.policy.optimise.compiled import Kind
 from triscale.policy.optimise.problem import Problem
 from triscale.policy.optimise.supply import Supply
-from triscale.policy.optimise.ways import Ways
+from triscale.policy.optimise.ways import Indices, Ways
 from triscale.policy.waiting import Array
 
-__all__ = ["Goal", "Lanes", "Relaxation", "Relaxed"]
+__all__ = ["Goal", "Relaxation", "Relaxed"]
 
 Goal = Literal["accuracy", "served", "cores"]
 
 _PER_CORE = 1e-5
 """Accuracy that the whole cluster's cores are worth: enough to prefer fewer cores among equals."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lanes:
-    """One integer variable: lanes of a kind."""
-
-    stage: int
-    variant: int
-    threads: int
-    gpus: int
-    change: bool
-    """Whether nothing of the kind runs now; among equals, what runs is preferred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +50,7 @@ class Relaxed:
 class Relaxation:
     """One linear program whose bounds move from node to node, so that HiGHS starts from the last basis."""
 
-    def __init__(self, problem: Problem, ways: Ways, kinds: Sequence[Lanes], goal: Goal, served: float = 1.0) -> None:
+    def __init__(self, problem: Problem, ways: Ways, kinds: Sequence[Kind], goal: Goal, served: float = 1.0) -> None:
         self._problem, self._ways, self.kinds, self.goal = problem, ways, tuple(kinds), goal
         self._first_lanes = len(ways)
         self._first_total = self._first_lanes + len(kinds)
@@ -75,23 +64,24 @@ class Relaxation:
 
     def _objective(self) -> Array:
         cost = np.zeros(self.columns)
-        cores = np.array([kind.threads * (1.5 if kind.change else 1.0) for kind in self.kinds])
+        new = np.array([not _runs(self._problem, kind) for kind in self.kinds])
+        threads = np.array([float(kind.threads) for kind in self.kinds])
         lanes = slice(self._first_lanes, self._first_total)
         if self.goal == "cores":
-            cost[lanes] = -np.array([kind.threads * (1.0001 if kind.change else 1.0) for kind in self.kinds])
+            cost[lanes] = -threads * np.where(new, 1.0 + _PER_CORE, 1.0)
         else:
             cost[: self._first_lanes] = self._ways.accuracy if self.goal == "accuracy" else 1.0
-            cost[lanes] = -_PER_CORE / max(1, self._problem.cores) * cores
+            cost[lanes] = -_PER_CORE / max(1, self._problem.cores) * threads * np.where(new, 1.5, 1.0)
         return cost
 
-    def _rows(self, served: float) -> tuple[list[tuple[float, float]], list[tuple[Array, Array]]]:
+    def _rows(self, served: float) -> tuple[list[tuple[float, float]], list[tuple[Indices, Array]]]:
         """Bounds of the rows, and each row's (columns, coefficients)."""
         problem, ways = self._problem, self._ways
         every = np.arange(len(ways))
         bounds: list[tuple[float, float]] = []
-        rows: list[tuple[Array, Array]] = []
+        rows: list[tuple[Indices, Array]] = []
 
-        def add(low: float, high: float, columns: Array, values: Array) -> None:
+        def add(low: float, high: float, columns: Indices, values: Array) -> None:
             bounds.append((low, high))
             rows.append((columns, values))
 
@@ -150,11 +140,18 @@ class Relaxation:
         )
 
 
-def _columns(pairs: Sequence[tuple[int, int]]) -> tuple[Array, Array]:
+def _runs(problem: Problem, kind: Kind) -> bool:
+    """Whether lanes of the kind run now: among equals they are preferred."""
+    running = problem.running.stages.get(problem.graph.stages[kind.stage]) if problem.running else None
+    planned = running.variants.get(problem.choices[kind.stage][kind.variant].name) if running else None
+    return planned is not None and planned.lanes > 0 and planned.threads == kind.threads
+
+
+def _columns(pairs: Sequence[tuple[int, int]]) -> tuple[Indices, Array]:
     return np.array([column for column, _ in pairs]), np.array([float(value) for _, value in pairs])
 
 
-def _carry_rows(problem: Problem, kinds: Sequence[Lanes]) -> dict[tuple[int, int], list[int]]:
+def _carry_rows(problem: Problem, kinds: Sequence[Kind]) -> dict[tuple[int, int], list[int]]:
     """(stage, variant) -> its kinds, for every variant that some way uses."""
     rows: dict[tuple[int, int], list[int]] = {
         (stage, variant): [] for stage, choices in enumerate(problem.choices) for variant in range(len(choices))
@@ -164,7 +161,7 @@ def _carry_rows(problem: Problem, kinds: Sequence[Lanes]) -> dict[tuple[int, int
     return rows
 
 
-def _model(cost: Array, bounds: Sequence[tuple[float, float]], rows: Sequence[tuple[Array, Array]]) -> Any:
+def _model(cost: Array, bounds: Sequence[tuple[float, float]], rows: Sequence[tuple[Indices, Array]]) -> Any:
     import highspy  # 0.1 s; only where an exact search runs
 
     lp = highspy.HighsLp()
@@ -180,8 +177,8 @@ def _model(cost: Array, bounds: Sequence[tuple[float, float]], rows: Sequence[tu
     lp.a_matrix_.value_ = np.concatenate([values for _, values in rows]).astype(float)
     lp.sense_ = highspy.ObjSense.kMaximize
     highs = highspy.Highs()
-    highs.setOptionValue("output_flag", False)
-    highs.setOptionValue("threads", 1)
-    highs.setOptionValue("presolve", "off")  # re-solves start from the last basis
+    # Without presolve, re-solves start from the last basis.
+    for option, value in {"output_flag": False, "threads": 1, "presolve": "off"}.items():
+        highs.setOptionValue(option, value)
     highs.passModel(lp)
     return highs

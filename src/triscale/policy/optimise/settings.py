@@ -46,7 +46,7 @@ class Settings:
     """Stage -> bounds; a stage not named has at least one replica."""
     replica_cores: int | None = None
     """Most cores of one replica; None: a replica may fill its node, so that there are as few as can be."""
-    gap: float = 1e-3
+    gap: float = 1e-4
     """Relative distance to the optimum at which a search may stop."""
     time_limit_s: float = 1.0
     """After which a search returns the best plan so far (needs a clock)."""

@@ -42,6 +42,10 @@ class Ways:
     def __len__(self) -> int:
         return len(self.accuracy)
 
+    def only(self, rows: Indices) -> Ways:
+        """Some of the ways."""
+        return Ways(self.variants[rows], self.accuracy[rows], self.visits[rows])
+
 
 @lru_cache(maxsize=256)
 def _descend(children: tuple[tuple[int, ...], ...], prefix: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:

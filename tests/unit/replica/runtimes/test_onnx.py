@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ from triscale.core.pipeline import Variant
 from triscale.errors import ModelError
 from triscale.replica.runtimes import build
 from triscale.replica.runtimes.onnx import OnnxModel, session
-
-Write = Callable[..., Path]
 
 
 @pytest.fixture
@@ -136,7 +134,6 @@ def test_a_fixed_extent_is_checked(tmp_path: Path) -> None:
 
 
 def test_an_output_that_is_not_batched_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    model = load(single(tmp_path, "Shape", ["N", 2], ["R"], files.FLOAT)) if False else None
     path = tmp_path / "shape.onnx"
     path.write_bytes(
         files.model(

@@ -1,0 +1,96 @@
+"""What the solvers share and what no demand changes: ways, splits of the SLO, kinds of lanes, and what a request costs.
+
+It is computed when a solver first asks, and kept in the problem's memo for the next demand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from triscale.policy.optimise.budgets import budget_splits, item_costs
+from triscale.policy.optimise.problem import Problem
+from triscale.policy.optimise.supply import Supply
+from triscale.policy.optimise.ways import Ways, ways_of
+from triscale.policy.waiting import Array
+
+__all__ = ["Compiled", "Kind", "compiled"]
+
+_MOST_CELLS = 3_000_000
+"""Splits times ways; of more splits, only some are tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Lanes that are alike: of one variant, with so many threads each."""
+
+    stage: int
+    variant: int
+    threads: int
+    gpus: int
+
+
+class Compiled:
+    """The demand-free part of a problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self.ways: Ways = ways_of(problem)
+        self.splits: Array = budget_splits(problem, max(16, _MOST_CELLS // max(1, len(self.ways))))
+        self.kinds: tuple[Kind, ...] = tuple(
+            Kind(stage, variant, threads, choice.gpus)
+            for stage, choices in enumerate(problem.choices)
+            for variant, choice in enumerate(choices)
+            for threads in sorted({point.threads for point in choice.points})
+        )
+        self.cost: Array = _request_costs(problem, self.ways, self.splits)
+        """(splits, ways): least core-seconds per request; inf where a variant does not fit its budget."""
+        self._supplies: dict[int, tuple[Supply, ...]] = {}
+
+    def supplies(self, split: int) -> tuple[Supply, ...]:
+        """Per kind, what its lanes carry within the split's budgets."""
+        found = self._supplies.get(split)
+        if found is None:
+            supplies = [self._supply(kind, float(self.splits[split, kind.stage])) for kind in self.kinds]
+            _drop_outdone(self.kinds, supplies)
+            found = self._supplies[split] = tuple(supplies)
+        return found
+
+    def _supply(self, kind: Kind, budget_s: float) -> Supply:
+        points = self._problem.choices[kind.stage][kind.variant].points
+        room = self._problem.lane_room(kind.threads)
+        if kind.gpus:
+            room = min(room, self._problem.gpus // kind.gpus)
+        return Supply([point for point in points if point.threads == kind.threads], budget_s, room)
+
+
+def compiled(problem: Problem) -> Compiled:
+    """The compiled form of a problem, from its memo if it is there."""
+    found = problem.memo.get("compiled")
+    if not isinstance(found, Compiled):
+        found = problem.memo["compiled"] = Compiled(problem)
+    return found
+
+
+def _request_costs(problem: Problem, ways: Ways, splits: Array) -> Array:
+    cost = np.zeros((len(splits), len(ways)))
+    with np.errstate(invalid="ignore"):
+        for stage, costs in enumerate(item_costs(problem, splits)):
+            visits = ways.visits[:, stage]
+            cost += np.where(visits > 0.0, visits * costs[:, ways.variants[:, stage]], 0.0)
+    return cost
+
+
+def _drop_outdone(kinds: Sequence[Kind], supplies: list[Supply]) -> None:
+    """Leave out wider lanes where the same cores in narrower ones carry no less: they also pack better."""
+    for i, wide in enumerate(kinds):
+        for j, narrow in enumerate(kinds):
+            same = (wide.stage, wide.variant) == (narrow.stage, narrow.variant) and not wide.gpus
+            if not same or narrow.threads >= wide.threads or wide.threads % narrow.threads:
+                continue
+            more, most = wide.threads // narrow.threads, supplies[i].most
+            probes = sorted({1, 2, 4, most // 2, most} - {0})
+            if most and all(supplies[j].items(n * more) >= supplies[i].items(n) for n in probes):
+                supplies[i].most = 0

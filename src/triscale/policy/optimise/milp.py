@@ -1,0 +1,315 @@
+"""The exact solver: branch and bound over how the SLO is split and over whole numbers of lanes.
+
+For each split of the SLO (`budgets.py`) every variant has one best way to run, so that what remains is small: shares
+of ways, and lanes. A bound for each split comes from relaxing the cores alone (one price for a core, all splits at
+once in numpy); splits are opened best first, and inside each the relaxation of `relax.py` is branched on: lanes of a
+stage first, then lanes of a kind. It stops when the gap, the time or the number of subproblems is reached, and returns
+the best plan found with the bound that is proven.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from triscale.policy.optimise.compiled import Compiled, compiled
+from triscale.policy.optimise.decision import Decision, Pooled
+from triscale.policy.optimise.place import fits
+from triscale.policy.optimise.problem import Problem
+from triscale.policy.optimise.relax import Goal, Relaxation, Relaxed
+from triscale.policy.optimise.supply import Supply
+from triscale.policy.optimise.ways import Indices, Ways, joined
+from triscale.policy.waiting import Array
+
+__all__ = ["Found", "search"]
+
+_INTEGRAL = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search came to."""
+
+    decision: Decision | None
+    value: float
+    """Of the decision: accuracy, share served, or minus cores, by the goal; -inf without one."""
+    bound: float
+    """No plan is better."""
+    subproblems: int
+
+    @property
+    def gap(self) -> float:
+        """Proven relative distance to the optimum."""
+        if self.decision is None:
+            return math.inf
+        return max(0.0, (self.bound - self.value) / max(abs(self.bound), 1e-12))
+
+
+@dataclass(order=True, slots=True)
+class _Node:
+    """A subproblem: a split, bounds on its integers, and a bound on its value."""
+
+    priority: float
+    order: int
+    split: int = field(compare=False)
+    low: Array | None = field(compare=False, default=None)
+    high: Array | None = field(compare=False, default=None)
+
+
+def search(
+    problem: Problem,
+    goal: Goal,
+    *,
+    rows: Indices | None = None,
+    served: float = 1.0,
+    start: Decision | None = None,
+    stop_at: float = math.inf,
+    clock: Callable[[], float] | None = None,
+) -> Found:
+    """The best decision for the goal with these rows of the problem's ways (None: all).
+
+    `start`, where given, is a decision that must be beaten. `clock` tells the time that `stop_at` is measured in.
+    The demand must be above 0.
+    """
+    return _Search(problem, goal, rows, served, start, stop_at, clock).run()
+
+
+class _Search:
+    def __init__(
+        self,
+        problem: Problem,
+        goal: Goal,
+        rows: Indices | None,
+        served: float,
+        start: Decision | None,
+        stop_at: float,
+        clock: Callable[[], float] | None,
+    ) -> None:
+        self.problem, self.goal, self.served = problem, goal, served
+        self.compiled = compiled(problem)
+        self.rows = np.arange(len(self.compiled.ways)) if rows is None else rows
+        self.ways = self.compiled.ways.only(self.rows)
+        self.kinds = self.compiled.kinds
+        self.stop_at, self.clock = stop_at, clock
+        self.joined = joined(problem.graph)
+        self.best, self.value = start, self._worth(start) if start else -math.inf
+        self.settled = -math.inf
+        """The best bound among subproblems that were left because they could not do much better."""
+        self.order = itertools.count()
+        self.subproblems = 0
+
+    def run(self) -> Found:
+        if not len(self.compiled.splits) or not len(self.ways):
+            return Found(self.best, self.value, self.value, 0)
+        bounds = _split_bounds(self.compiled, self.problem, self.rows, self.goal, self.served)
+        heap = [_Node(-bound, next(self.order), split) for split, bound in enumerate(bounds) if bound > -math.inf]
+        heapq.heapify(heap)
+        self.relaxation = Relaxation(self.problem, self.ways, self.kinds, self.goal, self.served)
+        bound = self.value
+        while heap:
+            node = heapq.heappop(heap)
+            bound = -node.priority
+            if self._good_enough(bound):
+                break
+            if self._out_of_time():
+                break
+            # Dive: the more promising child is worked on at once, the other waits in the heap.
+            current: _Node | None = node
+            while current is not None and not self._good_enough(-current.priority):
+                children = self._branch(current)
+                current = None
+                for child in sorted(children):
+                    if current is None:
+                        current = child
+                    else:
+                        heapq.heappush(heap, child)
+                if self._out_of_time() and current is not None:
+                    heapq.heappush(heap, current)
+                    current = None
+        else:
+            bound = self.value
+        return Found(self.best, self.value, max(bound, self.settled, self.value), self.subproblems)
+
+    def _good_enough(self, bound: float) -> bool:
+        """Whether nothing below this bound is worth a search."""
+        if self.best is None or bound > self.value + self.problem.settings.gap * abs(self.value) + 1e-9:
+            return False
+        self.settled = max(self.settled, bound)
+        return True
+
+    def _out_of_time(self) -> bool:
+        if self.subproblems >= self.problem.settings.node_limit:
+            return True
+        return self.clock is not None and self.clock() >= self.stop_at
+
+    def _branch(self, node: _Node) -> list[_Node]:
+        """Solve a subproblem; its children, none where it is settled."""
+        supplies = self.compiled.supplies(node.split)
+        if node.low is None or node.high is None:
+            node.low, node.high = self._root_bounds(supplies)
+        self.subproblems += 1
+        relaxed = self.relaxation.solve(node.low, node.high, supplies)
+        if relaxed is None or self._good_enough(relaxed.value):
+            return []
+        self._try(relaxed, supplies)
+        cut = self._cut(node, relaxed, supplies)
+        if cut is None:
+            return []
+        children = []
+        for index, low, high in cut:
+            lows, highs = node.low.copy(), node.high.copy()
+            lows[index], highs[index] = max(lows[index], low), min(highs[index], high)
+            if lows[index] <= highs[index]:
+                children.append(_Node(-relaxed.value, next(self.order), node.split, lows, highs))
+        return children
+
+    def _root_bounds(self, supplies: Sequence[Supply]) -> tuple[Array, Array]:
+        stages = len(self.problem.choices)
+        least = [self.problem.settings.bounds(name).least for name in self.problem.graph.stages]
+        low = np.concatenate([np.zeros(len(supplies)), np.array(least, dtype=float)])
+        high = np.array([float(supply.most) for supply in supplies] + [math.inf] * stages)
+        return low, high
+
+    def _try(self, relaxed: Relaxed, supplies: Sequence[Supply]) -> None:
+        """Round the lanes up to what the shares need: a plan, if it fits the cluster."""
+        decision = self._decision(relaxed.shares, supplies)
+        if decision is None:
+            return
+        value = self._worth(decision)
+        if value > self.value + 1e-12:
+            self.best, self.value = decision, value
+
+    def _decision(self, shares: Array, supplies: Sequence[Supply]) -> Decision | None:
+        shares = np.where(shares > 1e-9, shares, 0.0)
+        pools: dict[tuple[int, int], Pooled] = {}
+        for (stage, variant), load in _loads(self.ways, shares, self.problem.demand).items():
+            options = [
+                (lanes * kind.threads, i, lanes)
+                for i, kind in enumerate(self.kinds)
+                if (kind.stage, kind.variant) == (stage, variant) and (lanes := supplies[i].lanes(load)) is not None
+            ]
+            if not options:
+                return None
+            _, i, lanes = min(options)
+            point = supplies[i].point(max(1, lanes))
+            if point is None:
+                return None
+            pools[stage, variant] = Pooled(point, max(1, lanes), load)
+        if self._mixed(shares):
+            return None
+        ways = [
+            (tuple(way), share)
+            for way, share in zip(self.ways.variants.tolist(), shares.tolist(), strict=True)
+            if share
+        ]
+        decision = Decision(pools, tuple(ways), float(self.ways.accuracy @ shares))
+        decision = decision.with_least_replicas(self.problem)
+        return decision if fits(self.problem, decision) else None
+
+    def _mixed(self, shares: Array) -> int | None:
+        """A stage behind a join that would run several variants."""
+        used = self.ways.variants[shares > 1e-9]
+        return next((stage for stage in self.joined if len(set(used[:, stage].tolist())) > 1), None)
+
+    def _worth(self, decision: Decision) -> float:
+        if self.goal == "cores":
+            return -float(decision.cores)
+        return decision.accuracy if self.goal == "accuracy" else decision.served
+
+    def _cut(self, node: _Node, relaxed: Relaxed, supplies: Sequence[Supply]) -> list[tuple[int, float, float]] | None:
+        """Restrictions (integer, low, high) that share out what is still possible; None where nothing is."""
+        assert node.low is not None
+        assert node.high is not None
+        lanes = relaxed.lanes
+        fractional = np.abs(lanes - np.round(lanes))
+        totals = range(len(self.kinds), len(lanes))
+        index = max(totals, key=lambda i: fractional[i])
+        if fractional[index] <= _INTEGRAL:
+            index = int(np.argmax(fractional))
+        if fractional[index] > _INTEGRAL:
+            floor = math.floor(lanes[index])
+            return [(index, floor + 1.0, math.inf), (index, 0.0, float(floor))]
+        return self._cut_whole(node, relaxed, supplies)
+
+    def _cut_whole(
+        self, node: _Node, relaxed: Relaxed, supplies: Sequence[Supply]
+    ) -> list[tuple[int, float, float]] | None:
+        """All lanes are whole, and yet the shares are no plan: find what they break."""
+        assert node.low is not None
+        assert node.high is not None
+        lanes = np.round(relaxed.lanes).astype(int)
+        loads = _loads(self.ways, np.where(relaxed.shares > 1e-9, relaxed.shares, 0.0), self.problem.demand)
+        used = [i for i in range(len(self.kinds)) if lanes[i] > 0]
+        for (stage, variant), load in loads.items():
+            mine = [i for i in used if (self.kinds[i].stage, self.kinds[i].variant) == (stage, variant)]
+            if len(mine) > 1:
+                # One variant runs with one number of threads.
+                return [(i, 0.0, 0.0) for i in mine]
+            for i in mine:
+                open_bounds = node.low[i] < node.high[i]
+                if open_bounds and load > supplies[i].items(int(lanes[i])) * (1.0 + 1e-7):
+                    n = float(lanes[i])
+                    if n < node.high[i]:
+                        return [(i, n + 1.0, math.inf), (i, 0.0, n)]
+                    return [(i, n, n), (i, 0.0, n - 1.0)]
+        stage_mixed = self._mixed(relaxed.shares)
+        if stage_mixed is not None:
+            mine = [i for i in used if self.kinds[i].stage == stage_mixed]
+            return [(i, 0.0, 0.0) for i in mine] if len(mine) > 1 else None
+        # What is left to break is the placement (memory, replicas): fewer kinds, or fewer of them.
+        for i in sorted(
+            used, key=lambda i: -self.problem.choices[self.kinds[i].stage][self.kinds[i].variant].memory_bytes
+        ):
+            if node.low[i] < 1.0:
+                return [(i, 0.0, 0.0), (i, 1.0, math.inf)]
+        return None
+
+
+def _loads(ways: Ways, shares: Array, demand: float) -> dict[tuple[int, int], float]:
+    """(stage, variant) -> items/s, for what is used."""
+    loads: dict[tuple[int, int], float] = {}
+    rows = np.flatnonzero(shares)
+    for way, visits, share in zip(
+        ways.variants[rows].tolist(), ways.visits[rows].tolist(), shares[rows].tolist(), strict=True
+    ):
+        for stage, variant in enumerate(way):
+            if visits[stage] > 0.0:
+                loads[stage, variant] = loads.get((stage, variant), 0.0) + demand * share * visits[stage]
+    return loads
+
+
+def _split_bounds(compiled: Compiled, problem: Problem, rows: Indices, goal: Goal, served: float) -> list[float]:
+    """Per split, a bound on the goal: lanes may be fractions, and only all cores together are limited."""
+    cost = problem.demand * compiled.cost[:, rows]
+    cores = float(problem.cores)
+    cheapest = cost.min(axis=1)
+    if goal == "cores":
+        return [float(-value * served) if value < math.inf else -math.inf for value in cheapest]
+    if goal == "served":
+        return [min(1.0, cores / value) if value > 0.0 else 1.0 for value in cheapest.tolist()]
+    return _priced(compiled.ways.accuracy[rows], cost, cores / served if served > 0.0 else math.inf, served)
+
+
+def _priced(worth: Array, cost: Array, cores: float, served: float) -> list[float]:
+    """Per row of `cost`: min over the price of a core of price * cores + max_w (worth_w - price * cost_w)."""
+    feasible = cost.min(axis=1) <= cores * (1.0 + 1e-9)
+    spare = np.maximum(cores - cost.min(axis=1), 1e-6 * cores)
+    low, high = np.zeros(len(cost)), np.where(feasible, 1.0 / spare, 0.0)
+    safe = np.where(np.isfinite(cost), cost, 1e30)
+
+    def bound(price: Array) -> Array:
+        return np.asarray(price * cores + (worth[None, :] - price[:, None] * safe).max(axis=1))
+
+    best = np.minimum(bound(low), bound(high))
+    for _ in range(24):
+        third = (high - low) / 3.0
+        left, right = bound(low + third), bound(high - third)
+        best = np.minimum(best, np.minimum(left, right))
+        high = np.where(left <= right, high - third, high)
+        low = np.where(left <= right, low, low + third)
+    return [float(value * served) if ok else -math.inf for value, ok in zip(best, feasible, strict=True)]
