@@ -45,7 +45,19 @@ class InferResponse(BaseModel):
 app = FastAPI()
 
 
-@app.post("/v2/models/identity/infer", response_model_exclude_none=True)
+@app.get("/v2/health/ready")  # type: ignore[untyped-decorator]
+async def ready() -> dict[str, bool]:
+    """Always."""
+    return {"ready": True}
+
+
+@app.get("/v2/models/identity")  # type: ignore[untyped-decorator]
+async def metadata() -> dict[str, object]:
+    """What the load generator asks before it starts."""
+    return {"name": "identity", "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 16]}]}
+
+
+@app.post("/v2/models/identity/infer", response_model_exclude_none=True)  # type: ignore[untyped-decorator]
 async def infer(request: InferRequest) -> InferResponse:
     """Identity, in JSON."""
     tensor = request.inputs[0]
@@ -54,7 +66,7 @@ async def infer(request: InferRequest) -> InferResponse:
     return InferResponse(model_name="identity", model_version="1", id=request.id, outputs=[output])
 
 
-@app.post("/v2/models/identity/infer_binary")
+@app.post("/v2/models/identity/infer_binary")  # type: ignore[untyped-decorator]
 async def infer_binary(request: Request) -> Response:
     """Identity, in JSON followed by the raw tensor."""
     body = await request.body()
@@ -70,4 +82,12 @@ async def infer_binary(request: Request) -> Response:
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), loop="uvloop", http="httptools", access_log=False, log_level="warning")
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+    )

@@ -1,6 +1,6 @@
 """triscale's front door with an identity model inside: HTTP and codec, nothing behind them.
 
-    python -m benchmarks.support.identity_triscale PORT
+python -m benchmarks.support.identity_triscale PORT
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Identity:
 
     pipelines: Mapping[str, Pipeline] = {"identity": _PIPELINE}
 
-    def ready(self, name: str = "") -> bool:
+    def ready(self, name: str = "") -> bool:  # noqa: ARG002
         """Always."""
         return True
 
-    def submit(self, name: str, call: Call) -> int:
+    def submit(self, name: str, call: Call) -> int:  # noqa: ARG002
         """Answer at once."""
         variants = {"copy": "only"}
         call.on_done(Reply(Outcome.ANSWERED, monotonic(), [call.rows], accuracy=1.0, variants=variants))
@@ -46,7 +46,7 @@ class Identity:
     def cancel(self, handle: int) -> None:
         """Nothing is ever in progress."""
 
-    def statistics(self, name: str) -> Mapping[str, object]:
+    def statistics(self, name: str) -> Mapping[str, object]:  # noqa: ARG002
         """Nothing is counted."""
         return {}
 

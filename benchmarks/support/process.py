@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-__all__ = ["cpu_seconds", "free_port", "pinned_server"]
+__all__ = ["cpu_seconds", "fetch_json", "free_port", "pinned_server"]
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _START_TIMEOUT_S = 60.0
@@ -38,13 +41,20 @@ def cpu_seconds(pid: int) -> float:
     return total
 
 
+def fetch_json(port: int, target: str) -> Any:
+    """What a server answers to a GET; OSError unless that is a 200."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{target}", timeout=5.0) as response:
+        return json.load(response)
+
+
 @contextlib.contextmanager
 def pinned_server(command: Sequence[str], port: int, core: int | None) -> Iterator[int]:
-    """Run a server on `core` (None: anywhere) until the block ends; yields its process id once it listens on `port`."""
-    pin = [] if core is None else ["taskset", "-c", str(core)]
-    process = subprocess.Popen([*pin, *command], start_new_session=True)
+    """Run a server on `core` (None: anywhere) until the block ends; yields its process id once it is ready."""
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
     try:
-        _wait_until_listening(process, port)
+        if core is not None:
+            os.sched_setaffinity(process.pid, {core})  # before it starts any thread or process of its own
+        _wait_until_ready(process, port)
         yield process.pid
     finally:
         os.killpg(process.pid, signal.SIGTERM)
@@ -55,12 +65,13 @@ def pinned_server(command: Sequence[str], port: int, core: int | None) -> Iterat
             process.wait()
 
 
-def _wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
     give_up = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < give_up:
         if process.poll() is not None:
-            raise RuntimeError(f"the server ended with status {process.returncode} before it listened")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            raise RuntimeError(f"the server ended with status {process.returncode} before it was ready")
+        with contextlib.suppress(OSError):
+            fetch_json(port, "/v2/health/ready")
             return
         time.sleep(0.05)
-    raise RuntimeError(f"the server did not listen on port {port} within {_START_TIMEOUT_S:g} s")
+    raise RuntimeError(f"the server was not ready on port {port} within {_START_TIMEOUT_S:g} s")

@@ -1,7 +1,8 @@
 """`triscale demo`: serve a pipeline for real, load it from another process, and report what happened.
 
 First the pipeline's variants are measured, unless they were before on this machine. Then a server is started, and a
-load generator in a process of its own sends samples: first at a part of the planned capacity, then at twice of it.
+load generator in a process of its own sends samples: first at a part of the planned capacity, then at twice, then at
+six times of it.
 In the end the client's counts are compared with the server's. Whatever was started is stopped, however this ends.
 """
 
@@ -48,11 +49,13 @@ _DEFAULT = "examples/ocr"
 _STEADY = 0.6
 """Part of the planned capacity that arrives in the steady phase."""
 _BURST = 2.0
-"""And in the burst."""
+"""And in the burst: more than the plan's variants can carry, so that faster ones must help."""
+_FLOOD = 6.0
+"""And in the flood: more than any variant can carry, so that most must be refused."""
 _SCRAPE_S = 0.5
 _SETTLE_S = 5.0
 """Longest wait for the server to be done with the last request."""
-_PROFILE_BUDGET_S = 60.0
+_PROFILE_BUDGET_S = 40.0
 _INTERRUPTED = 130
 
 
@@ -62,7 +65,7 @@ _INTERRUPTED = 130
 @cores_option
 @profile_option
 @variant_option
-@click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(min=1.0), help="Length of the load.")
+@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(min=1.0), help="Length of the load.")
 @click.option(
     "--rate",
     type=click.FloatRange(min=0.01),
@@ -85,10 +88,10 @@ def demo(
     report_path: str | None,
     as_json: bool,
 ) -> None:
-    r"""Serve PIPELINE, load it from another process, and report what happened.
+    """Serve PIPELINE, load it from another process, and report what happened.
 
-    Half the time requests arrive at 60 % of the planned capacity, then at twice of it. Ctrl-C ends the load early and
-    still reports; a second one ends everything.
+    A third of the time requests arrive at 60 % of what the plan can carry, then at twice, then at six times of it.
+    Ctrl-C ends the load early and still reports; a second one ends everything.
 
     \b
     Example: triscale demo examples/digits --seconds 10
@@ -97,11 +100,9 @@ def demo(
     checked = load_pipeline(pipeline, overrides)
     roots = import_roots(pipeline_file(pipeline))
     arguments = [pipeline, "--port", str(port), "--metrics-port", "0", "--grace", "2"]
-    for option, values in (("--set", overrides), ("--variant", variants)):
-        for value in values:
-            arguments += [option, value]
     arguments += ["--cores", str(cores_for(checked, cores))]
-    arguments += ["--profile", profile_path] if profile_path else []
+    arguments += [f"--set={value}" for value in overrides] + [f"--variant={value}" for value in variants]
+    arguments += [f"--profile={profile_path}"] if profile_path else []
     with view_for(console) as view:
         view.step(*_profile(checked, roots, cores, profile_path, quiet=as_json))
         run = _Demo(checked, pipeline, roots, arguments, view, seconds=seconds, rate=rate, seed=seed)
@@ -229,9 +230,9 @@ class _Demo:
         return Job(
             url=ready.url,
             model=pipeline.name,
-            phases=(
-                Phase("steady", steady, self._seconds / 2),
-                Phase("burst", steady * _BURST / _STEADY, self._seconds / 2),
+            phases=tuple(
+                Phase(name, steady * factor / _STEADY, self._seconds / 3)
+                for name, factor in (("steady", _STEADY), ("burst", _BURST), ("flood", _FLOOD))
             ),
             slo_ms=pipeline.slo_ms,
             source=pipeline.samples.source,

@@ -46,27 +46,14 @@ def demo_document(
     problems = [*result.problems, *([trouble] if trouble else [])]
     if agree is False:
         problems.append(_difference(server, client, after.live))
-    machine = this_machine()
     document |= {
         "title": f"{pipeline.name}: demo",
         "problems": problems,
         "created": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "server_counts": server,
-        "plan": {
-            "capacity_per_s": ready.capacity_per_s or None,
-            "cores": ready.cores,
-            "accuracy": ready.accuracy,
-            "variants": ready.variants,
-            "reason": f"{', '.join(f'{stage} {name}' for stage, name in ready.variants.items())}: {ready.reason}",
-        },
+        "plan": _plan(ready),
         "stages": [_stage(name, history, started) for name in after.stages],
-        "machine": {
-            "cpu": machine.cpu,
-            "cores": machine.cores,
-            "memory_bytes": machine.memory_bytes,
-            "python": machine.python,
-            "os": f"{platform.system()} {platform.release()}",
-        },
+        "machine": {**msgspec.to_builtins(this_machine()), "os": f"{platform.system()} {platform.release()}"},
         "commands": _commands(pipeline, path),
     }
     return document
@@ -76,6 +63,17 @@ def without_images(document: dict[str, Any]) -> dict[str, Any]:
     """The document without the pictures, which are for the HTML report."""
     samples = [{**sample, "image": ""} for sample in document["samples"]]
     return {**document, "samples": samples}
+
+
+def _plan(ready: Ready) -> dict[str, Any]:
+    variants = ", ".join(f"{stage} {name}" for stage, name in ready.variants.items())
+    return {
+        "capacity_per_s": ready.capacity_per_s or None,
+        "cores": ready.cores,
+        "accuracy": ready.accuracy,
+        "variants": ready.variants,
+        "reason": f"{variants}: {ready.reason}",
+    }
 
 
 def _difference(server: dict[str, int], client: dict[str, int], live: int) -> str:
@@ -123,12 +121,9 @@ def _commands(pipeline: Pipeline, path: str) -> list[dict[str, str]]:
     if len(pipeline.inputs) == 1:
         ((name, spec),) = pipeline.inputs.items()
         if spec.datatype == "BYTES":
-            commands.append(
-                {
-                    "does": f"then send a file of your own as {name!r}:",
-                    "line": f"curl -s {url}/infer -H 'Inference-Header-Content-Length: 0' --data-binary @FILE -o -",
-                }
-            )
+            headers = "-H 'Accept: application/json' -H 'Inference-Header-Content-Length: 0'"
+            line = f"curl -s {url}/infer {headers} --data-binary @FILE"
+            commands.append({"does": f"then send a file of your own as {name!r}:", "line": line})
             return commands
     commands.append({"does": "then ask what it takes and answers:", "line": f"curl -s {url}"})
     return commands

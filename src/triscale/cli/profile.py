@@ -50,7 +50,7 @@ SEED = 1
 def profile(
     pipeline: str, overrides: tuple[str, ...], cores: int | None, budget: float, out: str | None, as_json: bool
 ) -> None:
-    r"""Measure every variant of PIPELINE for real, in replica processes, on the pipeline's own samples.
+    """Measure every variant of PIPELINE for real, in replica processes, on the pipeline's own samples.
 
     The result is cached for this machine; `serve`, `demo` and the planner use it from there.
 

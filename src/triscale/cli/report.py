@@ -18,7 +18,7 @@ __all__ = ["report", "write_report"]
 @click.argument("run", type=click.File("rb"))
 @click.option("-o", "--out", default="report.html", show_default=True, type=click.Path(dir_okay=False))
 def report(run: BinaryIO, out: str) -> None:
-    r"""Write the HTML report of RUN, the JSON that `demo --json` prints; `-` reads standard input.
+    """Write the HTML report of RUN, the JSON that `demo --json` prints; `-` reads standard input.
 
     \b
     Example: triscale demo examples/digits --json > run.json; triscale report run.json

@@ -79,7 +79,7 @@ def serve(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    r"""Serve PIPELINE over the Open Inference Protocol (REST) until SIGTERM or Ctrl-C.
+    """Serve PIPELINE over the Open Inference Protocol (REST) until SIGTERM or Ctrl-C.
 
     Tritonclient, KServe's client, perf_analyzer and curl work unchanged; see docs/serving.md.
 

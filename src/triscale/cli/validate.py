@@ -17,7 +17,7 @@ __all__ = ["validate"]
 @set_option
 @click.option("--json", "as_json", is_flag=True, help="Print the pipeline as one JSON document.")
 def validate(pipeline: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    r"""Check PIPELINE, a YAML file or the folder of a pipeline.yaml, and say what it describes.
+    """Check PIPELINE, a YAML file or the folder of a pipeline.yaml, and say what it describes.
 
     All mistakes are reported at once; the exit status is 2 when there are any.
 

@@ -21,7 +21,10 @@ class KillReplica:
 
 @dataclass(frozen=True, slots=True)
 class LanesClosed:
-    """A shrink is done: the replica runs at most `lanes` batches from now on, so its cores may be taken."""
+    """A resize that took something away is done: the replica runs at most `lanes` batches from now on.
+
+    The cores of the others may be taken. After several resizes `lanes` is what the last one left.
+    """
 
     replica: ReplicaId
     lanes: int

@@ -21,7 +21,7 @@ from triscale.core.plan import Plan
 from triscale.core.request import Outcome, Reason
 from triscale.dispatch.accounts import Accounts
 from triscale.dispatch.batching import AFTER, Batcher
-from triscale.dispatch.commands import Commands, KillReplica
+from triscale.dispatch.commands import Commands
 from triscale.dispatch.door import Door
 from triscale.dispatch.fleet import Fleet
 from triscale.dispatch.flow import Flow
@@ -29,7 +29,7 @@ from triscale.dispatch.outlook import Outlook
 from triscale.dispatch.results import ItemResult
 from triscale.dispatch.settings import Settings
 from triscale.dispatch.stage import ServiceModel, StageState
-from triscale.dispatch.work import Request
+from triscale.dispatch.work import Item, Request
 
 __all__ = ["Dispatcher"]
 
@@ -109,7 +109,7 @@ class Dispatcher:
 
     def replica_lost(self, replica: ReplicaId, now: float) -> None:
         """It is gone with whatever it ran: those items go back to their queues with the same deadlines."""
-        self._lose_replica(replica, Reason.REPLICA_LOST, now)
+        self._run_again(self._fleet.lose(replica, now), Reason.REPLICA_LOST, now)
 
     # --- events: requests and batches ---------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class Dispatcher:
             self._flow.end(request, Outcome.SHED, refusal.reason, -1, now)
             return request
         if self.settings.drop != "none":
-            self._flow.expire_at(request, deadline + self._grace)
+            self._flow.expire_at(request, deadline + self._grace * max(0.0, deadline - now))
         self._flow.enter(request, payloads, now)
         return request
 
@@ -176,8 +176,8 @@ class Dispatcher:
             if self._drops[stage.index] and stage.queue:
                 self._drop_hopeless(stage, now)
         self._batcher.fill(now)
-        commands = Commands(self._batcher.runs, self._flow.ended, self._fleet.orders)
-        self._batcher.runs, self._flow.ended, self._fleet.orders = [], [], []
+        commands = Commands(self._batcher.runs, self._flow.ended, self._fleet.orders())
+        self._batcher.runs, self._flow.ended = [], []
         return commands
 
     def next_wakeup(self) -> float | None:
@@ -195,14 +195,13 @@ class Dispatcher:
 
     def _kill_hung(self, now: float) -> None:
         while (batch := self._fleet.hung(now)) is not None:
-            replica = batch.lane.replica.id
             why = f"a batch of {len(batch.items)} items ran for {now - batch.started:.1f} s"
-            self._fleet.orders.append(KillReplica(replica, why))
-            self._lose_replica(replica, Reason.MODEL_HUNG, now)
+            self._run_again(self._fleet.give_up(batch.lane.replica.id, why, now), Reason.MODEL_HUNG, now)
 
-    def _lose_replica(self, replica: ReplicaId, reason: Reason, now: float) -> None:
+    def _run_again(self, orphans: Sequence[Item], reason: Reason, now: float) -> None:
+        """The replica that ran these items is gone."""
         retries = self.graph.pipeline.retries
-        for item in self._fleet.lose(replica, now):
+        for item in orphans:
             if item.request.outcome is not None:
                 continue
             if item.tries >= retries:

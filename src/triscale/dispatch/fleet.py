@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from triscale.core.cluster import ReplicaId
 from triscale.core.graph import Graph
-from triscale.dispatch.commands import LanesClosed, Order, ReplicaDrained
+from triscale.dispatch.commands import KillReplica, LanesClosed, Order, ReplicaDrained
 from triscale.dispatch.stage import StageState
 from triscale.dispatch.work import Batch, Cores, Group, Item, Lane, ReplicaState
 
@@ -19,9 +19,20 @@ __all__ = ["Fleet"]
 
 
 class Fleet:
-    """Everything that can run a batch. What the driver must do as a consequence is put into `orders`."""
+    """Everything that can run a batch. What the driver must do as a consequence is told by `orders`."""
 
-    __slots__ = ("_graph", "_hangs", "_next_batch", "_replicas", "_stages", "changed", "cores", "orders", "running")
+    __slots__ = (
+        "_graph",
+        "_hangs",
+        "_next_batch",
+        "_orders",
+        "_replicas",
+        "_shrunk",
+        "_stages",
+        "changed",
+        "cores",
+        "running",
+    )
 
     def __init__(self, graph: Graph, stages: Sequence[StageState]) -> None:
         self._graph = graph
@@ -34,7 +45,9 @@ class Fleet:
         self.changed = False
         """Lanes or cores came or went since this was last cleared."""
         self.running: dict[int, Batch] = {}
-        self.orders: list[Order] = []
+        self._orders: list[Order] = []
+        self._shrunk: dict[ReplicaId, ReplicaState] = {}
+        """Replicas of which a shrink seems to be done."""
 
     def share_cores(self, node: str, cores: float) -> None:
         """Lanes of `node` run only while one of its `cores` is free."""
@@ -133,16 +146,31 @@ class Fleet:
                 lane.closing = True
 
     def _settle(self, replica: ReplicaState) -> None:
-        """Report a shrink or a drain that is done."""
+        """A shrink or a drain may be done; the drained are forgotten."""
         if not (replica.shrinking or replica.draining) or not replica.settled:
             return
-        replica.shrinking = False
         if replica.draining:
             del self._replicas[replica.id]
             del self._stages[replica.stage].replicas[replica.id]
-            self.orders.append(ReplicaDrained(replica.id))
+            self._orders.append(ReplicaDrained(replica.id))
         else:
-            self.orders.append(LanesClosed(replica.id, len(replica.lanes)))
+            self._shrunk[replica.id] = replica
+
+    def orders(self) -> list[Order]:
+        """What the driver is asked for, once."""
+        # Only now, for a later resize may have made an earlier one's answer wrong.
+        for replica in self._shrunk.values():
+            if self._replicas.get(replica.id) is replica and replica.settled and not replica.draining:
+                replica.shrinking = False
+                self._orders.append(LanesClosed(replica.id, len(replica.lanes)))
+        self._shrunk.clear()
+        orders, self._orders = self._orders, []
+        return orders
+
+    def give_up(self, replica: ReplicaId, reason: str, now: float) -> list[Item]:
+        """Have a replica killed; it counts as lost at once."""
+        self._orders.append(KillReplica(replica, reason))
+        return self.lose(replica, now)
 
     # --- batches ------------------------------------------------------------------------------------------------
 

@@ -182,9 +182,8 @@ class Flow:
     def _start_joins(self, request: Request, now: float) -> None:
         for s in self._joins:
             above = self._graph.ancestors[s]
+            # An earlier join that has not begun waits for a stage above it, which is above this one, too.
             if request.joined >> s & 1 or any(request.live[a] for a in above):
-                continue
-            if any(a in above and not request.joined >> a & 1 for a in self._joins):
                 continue
             request.joined |= 1 << s
             held = request.held.pop(s, [])

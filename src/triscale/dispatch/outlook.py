@@ -114,10 +114,10 @@ def frontier(pairs: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _usable(stage: StageState, *, rescue: bool) -> tuple[int, ...]:
-    """The variants that an item may be run on, if need be."""
-    if stage.resident:
-        return stage.resident if rescue else tuple(v for v in stage.planned if v in stage.resident) or stage.resident
-    return stage.planned or tuple(range(len(stage.models)))
+    """The variants that an item may be run on: with rescue all that are resident, else those that the plan uses."""
+    if rescue and stage.resident:
+        return stage.resident
+    return tuple(dict.fromkeys(v for routes in stage.routes for v in routes.variants))
 
 
 def _mean_fan_out(stage: StageState) -> list[float]:

@@ -151,7 +151,7 @@ class _Pool:
         return np.asarray((whole * self.service(np.ones_like(whole)) + (rest > 1e-9) * self.service(rest)) / self.burst)
 
     def _steady(self, extra: float) -> Array:
-        chunks = np.ones_like(self.size)
+        chunks: Array = np.ones_like(self.size)
         for _ in range(40):
             chunks = np.asarray(np.clip(extra + self.rate * self.service(chunks) / self.lanes, 1.0, self.size))
         return chunks

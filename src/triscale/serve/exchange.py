@@ -100,11 +100,12 @@ class Exchange:
         """Answer with the error's status and text."""
         self.respond(error.status, error_body(str(error)), headers=error_headers(error))
 
-    def crash(self, error: BaseException) -> None:
+    def crash(self, error: BaseException, headers: bytes = b"") -> None:
         """Answer 500 for an exception that nobody expected, and log it under an id that the client is told."""
         incident = secrets.token_hex(8)
         _log.error("incident %s: %s %s", incident, self.method, self.target[:256], exc_info=error)
-        self.respond(500, error_body(f"internal error; the server's log has it as incident {incident}", id=incident))
+        body = error_body(f"internal error; the server's log has it as incident {incident}", id=incident)
+        self.respond(500, body, headers=headers)
 
     def gone(self) -> None:
         """The connection is lost or closing."""

@@ -97,15 +97,15 @@ class OutputSchema:
         return tensors
 
     def _remember(self, payload: Payload) -> tuple[_Part, ...] | None:
+        fields = payload.fields()
         parts: dict[str, _Part] = {}
         at = 0
-        for field in payload.fields():
-            if not self._is_as_declared(field) or field.name in parts:
-                break
-            parts[field.name] = _Part(field, at, at + field.nbytes)
+        for field in fields:
+            if self._is_as_declared(field):
+                parts[field.name] = _Part(field, at, at + field.nbytes)
             at += field.nbytes
         found: tuple[_Part, ...] | None = None
-        if parts and at == payload.nbytes and parts.keys() >= self._outputs.keys():
+        if parts and len(parts) == len(fields) and parts.keys() >= self._outputs.keys():
             found = tuple(parts[name] for name in dict.fromkeys((*self._outputs, *parts)))
         if len(self._ready_made) >= _REMEMBERED:
             self._ready_made.clear()

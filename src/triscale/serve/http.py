@@ -51,6 +51,7 @@ class Connection(asyncio.BufferedProtocol):
         "_parser",
         "_phase",
         "_reading",
+        "_reserved",
         "_responses",
         "_stalled",
         "_state",
@@ -74,6 +75,8 @@ class Connection(asyncio.BufferedProtocol):
         """The body being received, where its length is known and large..."""
         self._missing = 0
         """...and how many bytes at its end are still to come."""
+        self._reserved = 0
+        """Bytes of `ServerState.arriving` that are this connection's."""
         self._stalled = 0
         """Bytes read without completing a head or bringing a body; -1 when the present read did either."""
         self._window_start = 0.0
@@ -158,6 +161,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete: decide whether and how to read the body."""
+        if self._responses.last_taken:
+            raise HttpError(400, "this connection takes no further requests")  # ends the parsing; nobody is told
         state = self._state
         headers = self._headers
         exchange = Exchange(self._responses, self._parser.get_method(), self._target, headers, self._arrived)
@@ -185,6 +190,7 @@ class Connection(asyncio.BufferedProtocol):
         if not body:
             exchange.body = body = data
         else:
+            self._reserve(len(data))
             if isinstance(body, bytes):
                 exchange.body = body = bytearray(body)
             cast("bytearray", body).extend(data)
@@ -206,6 +212,8 @@ class Connection(asyncio.BufferedProtocol):
                     break
                 except httptools.HttpParserUpgrade as upgrade:
                     data = self._decline_upgrade(data[upgrade.args[0] :])
+                    if self._responses.last_taken:
+                        break
         except httptools.HttpParserCallbackError as error:
             self._refuse(error.__context__ or error)
         except httptools.HttpParserError as error:
@@ -230,23 +238,33 @@ class Connection(asyncio.BufferedProtocol):
     def _body_announced(self, exchange: Exchange, length: int) -> None:
         headers = exchange.headers
         expect = headers.get(b"expect")
-        chunked = b"transfer-encoding" in headers
+        transfer = headers.get(b"transfer-encoding", b"")
         upgrade = b"upgrade" in headers
         if length > self._state.limits.body_bytes:
             raise self._too_large()
-        if chunked and upgrade:
+        if transfer.lower() not in (b"", b"chunked"):
+            raise HttpError(501, f"transfer coding {transfer.decode('latin-1')!r} is not known; only chunked is")
+        if transfer and upgrade:
             raise HttpError(400, "a chunked body cannot follow a request to upgrade; leave the Upgrade header out")
         if expect is not None and expect.lower() != b"100-continue":
             raise HttpError(417, f"expectation {expect.decode('latin-1')!r} is not known; only 100-continue is")
         self._state.app.admit(exchange)
-        if chunked:
+        if transfer:
             self._headers = {}  # trailers go nowhere
         elif length and (upgrade or length >= self._state.large_bytes):
+            self._reserve(length)
             self._large = bytearray(length)
             self._missing = length
         if expect is not None and self._parser.get_http_version() == "1.1":
             exchange.expects_continue = True
             self._responses.say_continue()
+
+    def _reserve(self, nbytes: int) -> None:
+        state = self._state
+        state.arriving += nbytes
+        self._reserved += nbytes
+        if state.arriving > state.limits.arriving_bytes:
+            raise HttpError(503, "too much is being received at the moment; try again later", b"retry-after: 1\r\n")
 
     def _fill(self, data: bytes | memoryview) -> None:
         large = cast("bytearray", self._large)
@@ -267,6 +285,9 @@ class Connection(asyncio.BufferedProtocol):
         self._phase = _IDLE
         self._reading = self._large = None
         self._missing = 0
+        if self._reserved:
+            self._state.arriving -= self._reserved
+            self._reserved = 0
 
     def _inflate(self, exchange: Exchange) -> None:
         inflate_body(exchange, self._state.limits.body_bytes, partial(self._attempt, self._state.app.handle))

@@ -26,6 +26,7 @@ __all__ = ["InferRoute"]
 
 _ANSWERED = b"triscale-outcome: answered\r\n"
 _LATE = b"triscale-outcome: late\r\n"
+_FAILED = b"triscale-outcome: failed\r\n"
 
 _STATUS: Mapping[Outcome, int] = {
     Outcome.ANSWERED: 200,
@@ -58,6 +59,8 @@ class InferRoute:
             _refuse(exchange, error, Outcome.SHED, Reason.NO_CAPACITY)
         except RequestError as error:
             _refuse(exchange, error, Outcome.FAILED, Reason.REJECTED)
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong here is answered
+            exchange.crash(error, _FAILED)
 
     def decode(self, exchange: Exchange) -> RestRequest:
         """The request in an exchange's body; InvalidRequest when there is none."""
@@ -70,7 +73,9 @@ class InferRoute:
             )
         length = int(value)
         if length == 0:
-            return RestRequest(inputs=[raw_input(self.pipeline, exchange.body)], binary=True)
+            # As in Triton, raw bytes are answered in kind; but a person with curl can ask for something to read.
+            readable = b"application/json" in exchange.headers.get(b"accept", b"")
+            return RestRequest(inputs=[raw_input(self.pipeline, exchange.body)], binary=not readable)
         return decode(exchange.body, length)
 
 
@@ -128,7 +133,7 @@ class _Inference:
         except (ModelError, WireError) as error:
             _refuse(exchange, RequestError(str(error)), Outcome.FAILED, Reason.MODEL_ERROR)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong here is answered
-            exchange.crash(error)
+            exchange.crash(error, _FAILED)
 
     def _answer(self, reply: Reply) -> None:
         request = self._request

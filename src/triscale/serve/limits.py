@@ -24,6 +24,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Request line and headers, counted by whole reads of at most 64 KiB; 431 beyond."""
     body_bytes: int = 64 * MIB
     """A body, as sent and after decompression; 413 beyond, before it is read."""
+    arriving_bytes: int = 1024 * MIB
+    """Bodies being received at once, over all connections, the first piece of each not counted; 503 beyond."""
     pipelined: int = 64
     """Requests of one connection in progress at once; while there are more, nothing is read from it."""
     head_timeout_s: float = 10.0

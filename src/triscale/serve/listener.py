@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import errno
 import resource
 import socket
 import ssl
@@ -24,6 +25,7 @@ __all__ = ["HttpServer", "open_sockets"]
 
 _TICK_S = 1.0
 _BACKLOG = 2048
+_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _SPARE_FILES = 512
 """File descriptors that the rest of the process may need."""
 
@@ -103,10 +105,10 @@ class HttpServer:
 
     def _tick(self) -> None:
         """Once a second: the Date header, and clients that take too long."""
+        self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
         date = email.utils.formatdate(wall(), usegmt=True)
         self._state.common = f"date: {date}\r\nserver: triscale\r\n".encode()
         self.check()
-        self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
     def check(self) -> None:
         """Cut off clients that take too long over what they do."""
@@ -124,17 +126,22 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
             f"cannot listen on {host!r}: {error.strerror or error}; give a name or address of here"
         ) from None
     sockets: list[socket.socket] = []
+    failure = OSError(errno.EADDRNOTAVAIL, "no address")
     for family, kind, protocol, _, address in dict.fromkeys(addresses):
         try:
             sockets.append(_open_socket(family, kind, protocol, (address[0], port, *address[2:])))
         except OSError as error:
-            for opened in sockets:
-                opened.close()
-            raise ConfigError(
-                f"cannot listen on {host}:{port}: {error.strerror}; stop what uses it, or choose another port"
-            ) from None
+            failure = error
+            if error.errno in _NOT_HERE:
+                continue  # a name may stand for an address (::1) that this machine does not have
+            break
         port = sockets[0].getsockname()[1]
-    return sockets
+    else:
+        if sockets:
+            return sockets
+    for opened in sockets:
+        opened.close()
+    raise ConfigError(f"cannot listen on {host}:{port}: {failure.strerror}; stop what uses it, or choose another")
 
 
 def _open_socket(

@@ -19,6 +19,8 @@ __all__ = ["Responses"]
 
 _JOIN_BYTES = 16 * 1024
 """Responses up to this size are joined into one buffer; larger ones are written as they are, without a copy."""
+_SCATTERED = 64
+"""Responses of more pieces than this are joined whatever their size."""
 
 
 class Responses:
@@ -87,9 +89,8 @@ class Responses:
         parts: list[Buffer] = [head(status, common, content_type, length, headers)]
         if exchange.method != b"HEAD":
             parts += body
-        exchange.parts = [b"".join(parts)] if length <= _JOIN_BYTES else parts
-        if pending[0] is exchange:
-            self._flush()
+        exchange.parts = [b"".join(parts)] if length <= _JOIN_BYTES or len(parts) > _SCATTERED else parts
+        self._flush()
 
     def _flush(self) -> None:
         pending = self.pending

@@ -35,7 +35,18 @@ class Closable(Protocol):
 class ServerState:
     """What the connections of one server share."""
 
-    __slots__ = ("app", "closing", "common", "connections", "large_bytes", "limits", "now", "on_empty", "view")
+    __slots__ = (
+        "app",
+        "arriving",
+        "closing",
+        "common",
+        "connections",
+        "large_bytes",
+        "limits",
+        "now",
+        "on_empty",
+        "view",
+    )
 
     def __init__(self, app: App, limits: Limits, now: Callable[[], float] = monotonic) -> None:
         self.app = app
@@ -44,6 +55,8 @@ class ServerState:
         """A body of this many bytes is received in its own way, or refused."""
         self.now = now
         self.connections: set[Closable] = set()
+        self.arriving = 0
+        """Bytes set aside for bodies that are being received (`Limits.arriving_bytes`)."""
         self.common = b""
         """Header lines of every response (date, server); renewed once a second."""
         self.closing = False

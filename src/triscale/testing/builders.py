@@ -37,10 +37,16 @@ def stage(*variants: Variant, after: str | tuple[str, ...] = (), join: Literal["
     return Stage(variants=variants, after=after, join=join)
 
 
-def pipeline(slo_ms: float = 1000.0, **rest: Any) -> Pipeline:
-    """A pipeline of the stages given by name; `partial`, `retries` and `name` go to the pipeline itself."""
-    settings = {key: rest.pop(key) for key in ("partial", "retries", "name") if key in rest}
-    return Pipeline(name=settings.pop("name", "test"), slo_ms=slo_ms, stages=rest, **settings)
+def pipeline(
+    slo_ms: float = 1000.0,
+    /,
+    *,
+    partial: Literal["allow", "deny"] = "deny",
+    retries: int = 2,
+    **stages: Stage,
+) -> Pipeline:
+    """A pipeline of the stages given by name."""
+    return Pipeline(name="test", slo_ms=slo_ms, stages=stages, partial=partial, retries=retries)
 
 
 def plan(

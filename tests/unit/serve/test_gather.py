@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from triscale.core.pipeline import TensorSpec
 from triscale.errors import InvalidRequest, ModelError
 from triscale.serve.gather import OutputSchema
 from triscale.serve.inference_protocol import OutputTensor
-from triscale.wire.payload import Payload, dtype_of, split_bytes
+from triscale.wire.payload import Field, Kind, Payload, dtype_of, split_bytes
 
 
 def f32(*values: Any) -> Any:
@@ -91,6 +92,7 @@ def test_plain_values_become_elements(spec: TensorSpec, emitted: list[Any], expe
     [
         ([f32(1, 2)], np.float32, [1, 2]),
         ([f32(1, 2), f32(3)], np.float32, [1, 2, 3]),
+        ([np.array(7, np.int32)], np.int32, [7]),
         ([np.array(7, np.int32), np.array(8, np.int32)], np.int32, [7, 8]),
         ([True, False], np.bool_, [True, False]),
         ([1, 2], np.int64, [1, 2]),
@@ -117,6 +119,18 @@ def test_an_output_that_a_model_left_out_is_empty_and_one_too_many_is_kept() -> 
     schema = OutputSchema(pipeline(outputs={"a": declare("FP32", -1), "b": declare("FP32", -1)}))
     found = {tensor.name: read(tensor).tolist() for tensor in schema.gather([[payload(a=f32(1), extra=f32(2))]])}
     assert found == {"a": [1.0], "b": [], "extra": [2.0]}
+
+
+@pytest.mark.parametrize("extra", ["", "text", None, f32(), np.float32(1)])
+def test_nothing_that_a_model_emits_is_lost(extra: Any) -> None:
+    schema = OutputSchema(pipeline(outputs={"a": declare("FP32", -1)}))
+    assert [tensor.name for tensor in schema.gather([[payload(a=f32(1), extra=extra)]])] == ["a", "extra"]
+
+
+def test_a_name_that_comes_twice_in_a_payload_is_two_values() -> None:
+    fields = [Field("y", Kind.TENSOR, 1, "UINT8", (1,)), Field("y", Kind.TENSOR, 1, "UINT8", (1,))]
+    twice = Payload(msgspec.msgpack.encode(fields), [b"\x01\x02"], 2)
+    assert gather(declare("UINT8", -1), twice).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("repeats", [1, 3])
@@ -169,6 +183,8 @@ def test_and_afterwards_if_not() -> None:
         (declare("FP32", -1), ["a"], "output 'y' is declared as FP32, but a model emitted a string"),
         (declare("FP32", -1), [b"a"], "output 'y' is declared as FP32, but a model emitted bytes"),
         (declare("FP32", -1), [{"a": 1}], "output 'y', declared as FP32: element 0 is .*, which FP32 cannot hold"),
+        (declare("FP32", -1), [True], "element 0 is 'True', which FP32 cannot hold"),
+        (declare("BOOL", -1), [[[1]]], "element 0 is '1', which BOOL cannot hold"),
         (declare("UINT8", -1), [300], "element 0 is 300, which UINT8 cannot hold"),
         (declare("BYTES", -1), [f32(1)], "output 'y', declared as BYTES: a model emitted a tensor of FP32"),
         (declare("FP32", -1), [np.array([b"a"], object)], "a model emitted a tensor of BYTES"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import itertools
 import logging
+import os
 import zlib
 from typing import Any
 
@@ -181,6 +184,12 @@ class TestKeepAlive:
         assert bodies(link) == [b"GET /a "]
         assert len(app.exchanges) == 1
 
+    def test_not_even_after_an_upgrade_that_was_declined(self, link: Link, app: EchoApp) -> None:
+        headers = {"connection": "close, upgrade", "upgrade": "h2c"}
+        link.send(request_bytes("GET", "/a", headers=headers) + request_bytes("GET", "/b"))
+        assert bodies(link) == [b"GET /a "]
+        assert len(app.exchanges) == 1
+
     def test_a_connection_is_idle_only_so_long(self, link: Link) -> None:
         link.request("GET", "/")
         link.check_after(75.0)
@@ -268,7 +277,16 @@ class TestRefusals:
                 400,
                 "malformed HTTP: Transfer-Encoding can't be present with Content-Length",
             ),
-            (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 400, "malformed HTTP: Request has invalid"),
+            (
+                b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+                501,
+                "transfer coding 'gzip' is not known; only chunked is",
+            ),
+            (
+                b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+                501,
+                "transfer coding 'gzip, chunked' is not known; only chunked is",
+            ),
             (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "malformed HTTP: Invalid character"),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "malformed HTTP: "),
             (
@@ -303,6 +321,15 @@ class TestRefusals:
         link.check_after(2.1)
         assert link.transport.aborted
 
+    def test_a_head_that_is_complete_counts_no_more(self, link: Link) -> None:
+        link.send(b"POST / HTTP/1.1\r\ncontent-length: 3\r\na: ")
+        for _ in range(31):
+            link.send(b"a" * 1024)
+        link.send(b"a" * 2048 + b"\r\n\r\n")
+        for piece in (b"x", b"y", b"z"):
+            link.send(piece)
+        assert link.response.body == b"POST / xyz"
+
     def test_headers_may_take_only_so_much_room(self, link: Link) -> None:
         link.send(b"GET / HTTP/1.1\r\na: ")
         for _ in range(32):
@@ -332,6 +359,25 @@ class TestRefusals:
         link.send(chunked(b"12345", b"67890"))
         link.send(chunked(b"12345", b"67890", b"1"))
         assert [response.status for response in link.responses] == [200, 413]
+
+    def test_all_bodies_together_may_take_only_so_much_room(self, app: EchoApp) -> None:
+        link = Link(app, Limits(arriving_bytes=200_000))
+        state = link.state
+        large = request_bytes("POST", "/", bytes(150_000))
+        for _ in range(3):
+            link.send(large)
+        link.send(large[:-1])
+        assert state.arriving == 150_000
+        other = Link(app)
+        other.connection = type(link.connection)(state)
+        other.connection.connection_made(other.transport)  # type: ignore[arg-type]
+        other.send(chunked(*[bytes(30_000)] * 2))
+        other.send(large)
+        assert [response.status for response in other.responses] == [200, 503]
+        assert other.responses[1].error == "too much is being received at the moment; try again later"
+        assert state.arriving == 150_000
+        link.hang_up()
+        assert state.arriving == 0
 
     def test_exactly_the_limit_is_allowed(self, app: EchoApp) -> None:
         link = Link(app, Limits(body_bytes=10))
@@ -486,6 +532,25 @@ class TestDraining:
         assert [response.headers.get("connection") for response in link.responses] == [None, "close"]
         assert link.transport.closing
 
+    def test_what_came_after_the_last_answer_is_abandoned(self, link: Link, app: EchoApp) -> None:
+        app.held = True
+        gone: list[str] = []
+        link.send(request_bytes("GET", "/a") + request_bytes("GET", "/b"))
+        link.state.closing = True
+        app.answer(app.exchanges[1])
+        link.send(request_bytes("GET", "/c"))
+        app.exchanges[2].on_gone = lambda: gone.append("c")
+        app.answer(app.exchanges[0])
+        app.answer(app.exchanges[2])
+        assert bodies(link) == [b"GET /a ", b"GET /b "]
+        assert gone == ["c"]
+
+    def test_what_was_sent_along_with_the_last_request_is_not_begun(self, link: Link, app: EchoApp) -> None:
+        link.state.closing = True
+        link.send(request_bytes("GET", "/a") + request_bytes("GET", "/b"))
+        assert bodies(link) == [b"GET /a "]
+        assert len(app.exchanges) == 1
+
     def test_a_request_that_is_arriving_is_still_served(self, link: Link) -> None:
         link.send(b"GET / HT")
         link.state.closing = True
@@ -515,6 +580,23 @@ class TestCompressedRequests:
         assert response.status == 400
         assert response.error.startswith("the body is not valid gzip")
         assert link.request("GET", "/a").status == 200
+
+    def test_a_client_that_is_gone_while_its_body_is_inflated_is_forgotten(self, app: EchoApp) -> None:
+        async def send_and_leave() -> None:
+            link = Link(app)
+            link.send(request_bytes("POST", "/", gzip.compress(os.urandom(10_000)), {"content-encoding": "gzip"}))
+            link.hang_up()
+            await asyncio.get_running_loop().shutdown_default_executor()
+
+        asyncio.run(send_and_leave())
+        assert app.exchanges == []
+
+    def test_without_threads_to_inflate_it_a_large_body_is_still_answered(
+        self, link: Link, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        response = link.request("POST", "/", gzip.compress(os.urandom(10_000)), {"content-encoding": "gzip"})
+        assert response.status == 500
+        assert "no running event loop" in caplog.text
 
     def test_a_small_bomb_is_too_large(self, app: EchoApp) -> None:
         link = Link(app, Limits(body_bytes=10_000))

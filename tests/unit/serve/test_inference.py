@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 from typing import Any
@@ -9,7 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.unit.serve.conftest import FakeService, Link, answered, declare, payload, pipeline, read_responses
+from tests.unit.serve.conftest import (
+    FakeService,
+    Link,
+    answered,
+    declare,
+    echo,
+    payload,
+    pipeline,
+    read_responses,
+    request_bytes,
+)
 from triscale.core.request import Outcome, Reason
 from triscale.serve.routes import InferenceApi
 from triscale.serve.service import Call, Reply
@@ -228,8 +239,22 @@ def test_a_surprise_while_answering_does_not_reach_the_service(
         door.infer(BODY)
     with caplog.at_level(logging.ERROR):
         service.calls[0].on_done(answered([object()]))  # type: ignore[list-item]
-    assert door.response.status == 500
+    assert (door.response.status, door.response.headers["triscale-outcome"]) == (500, "failed")
     assert door.response.json["id"] in caplog.text
+
+
+def test_nor_does_one_while_submitting_end_the_connection(
+    door: Link, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(call: Call) -> None:
+        raise RuntimeError("out of order")
+
+    service.reply = fail
+    response = door.infer(BODY)
+    assert (response.status, response.headers["triscale-outcome"]) == (500, "failed")
+    assert "out of order" in caplog.text
+    service.reply = echo
+    assert door.infer(BODY).status == 200
 
 
 class TestClientsThatLeave:
@@ -256,6 +281,30 @@ class TestClientsThatLeave:
         door.hang_up()
         call.on_done(answered([payload(x=1.0)]))
         assert read_responses(bytes(door.transport.written)) == []
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_request_that_is_done_leaves_nothing_for_the_garbage_collector(
+    door: Link, service: FakeService, later: bool
+) -> None:
+    request = request_bytes("POST", "/v2/models/m/infer", json.dumps(BODY).encode())
+    service.reply = lambda call: None if later else echo(call)
+
+    def run() -> None:
+        for _ in range(20):
+            door.send(request)
+            call = service.calls.pop()
+            if later:
+                call.on_done(echo(call))
+
+    run()
+    gc.collect()
+    gc.disable()
+    try:
+        run()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_a_pipeline_that_is_replaced_is_served_by_its_new_declaration(door: Link, service: FakeService) -> None:

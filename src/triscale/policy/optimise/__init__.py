@@ -1,10 +1,13 @@
 """From a pipeline, its profile, a demand and a limited cluster to a `Plan`: one problem type, several solvers.
 
 `Problem.of(...)` compiles the world, `solve(problem)` plans. In between: `points.py` (what one lane of a variant can
-do), `routes.py` (how requests spread over the graph), `budgets.py` (how the SLO splits over stages), and the solvers
-`dp.py`, `milp.py`, `greedy.py` and `shared.py`. `check.py` verifies plans with code of its own.
+do), `ways.py` (how requests may go through the graph), `budgets.py` (how the SLO splits over the stages), and the
+solvers `dp.py`, `milp.py`, `greedy.py` and `shared.py`. `check.py` verifies plans with code of its own, `themis.py` is
+the paper's planner for comparison.
 """
 
-from triscale.policy.optimise.settings import Settings
+from triscale.policy.optimise.problem import Problem
+from triscale.policy.optimise.settings import ReplicaBounds, Settings
+from triscale.policy.optimise.solve import Solver, solve
 
-__all__ = ["Settings"]
+__all__ = ["Problem", "ReplicaBounds", "Settings", "Solver", "solve"]

@@ -9,15 +9,19 @@ Stages with children choose among the latencies at which something changes there
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
 import numpy as np
 
 from triscale.policy.optimise.points import TOLERANCE, Point
 from triscale.policy.optimise.problem import Problem
 from triscale.policy.waiting import Array
 
-__all__ = ["budget_splits", "fastest_path_s", "item_costs"]
+__all__ = ["Box", "Splitter", "fastest_path_s", "item_costs"]
 
-MOST_SPLITS = 20_000
 _QUEUE_STEPS = 16
 """Budgets per stage that are tried where waits are predicted: latency then changes with every lane."""
 
@@ -44,32 +48,89 @@ def _rest(problem: Problem) -> list[float]:
     return rest
 
 
-def budget_splits(problem: Problem, most: int = MOST_SPLITS) -> Array:
-    """(splits, stages) in seconds; empty where not even the fastest path fits the SLO."""
-    graph, budget = problem.graph, problem.budget_s
-    least, rest = _least(problem), _rest(problem)
-    stages = range(len(graph.stages))
-    if not rest[0] <= budget * (1.0 + TOLERANCE):
-        return np.empty((0, len(stages)))
-    inner = [stage for stage in stages if graph.children[stage]]
-    steps = {s: _steps(problem, s, least[s], budget - (_through(problem, s, least, rest) - least[s])) for s in inner}
-    while np.prod([len(steps[s]) for s in inner], dtype=float) > most:
-        widest = max(inner, key=lambda s: len(steps[s]))
-        steps[widest] = _thinned(steps[widest])
-    # Each row of `ends` holds when the stages so far end; rows that leave no room for the rest go at once.
-    ends = np.zeros((1, 0))
-    for stage in stages:
-        start = ends[:, list(graph.parents[stage])].max(axis=1) if graph.parents[stage] else np.zeros(len(ends))
-        if graph.children[stage]:
-            options = np.array(steps[stage])
-            end = (start[:, None] + options[None, :]).ravel()
-            ends = np.hstack([np.repeat(ends, len(options), axis=0), end[:, None]])
-            below = max(rest[child] for child in graph.children[stage])
-            ends = ends[end + below <= budget * (1.0 + TOLERANCE)]
-        else:
-            ends = np.hstack([ends, np.full((len(ends), 1), budget)])
-    starts = [ends[:, list(parents)].max(axis=1) if parents else np.zeros(len(ends)) for parents in graph.parents]
-    return np.asarray(ends - np.stack(starts, axis=1))
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Splits in which each stage with children takes a budget between two of its steps (indices, both included)."""
+
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+
+    @property
+    def single(self) -> bool:
+        """Whether it holds one split only."""
+        return self.low == self.high
+
+    def halves(self) -> list[Box]:
+        """The box cut in two along every stage that still has a choice."""
+        cuts = [
+            [(low, high)] if low == high else [(low, (low + high) // 2), ((low + high) // 2 + 1, high)]
+            for low, high in zip(self.low, self.high, strict=True)
+        ]
+        return [Box(tuple(low for low, _ in cut), tuple(high for _, high in cut)) for cut in product(*cuts)]
+
+
+class Splitter:
+    """All splits of a problem's SLO: listed, or as boxes for a search that only opens what is promising."""
+
+    def __init__(self, problem: Problem) -> None:
+        graph, self._slo = problem.graph, problem.budget_s * (1.0 + TOLERANCE)
+        self._graph = graph
+        least, self._rest = _least(problem), _rest(problem)
+        self._inner = [stage for stage in range(len(graph.stages)) if graph.children[stage]]
+        self._steps: dict[int, list[float]] = {}
+        self.possible = self._rest[0] <= self._slo
+        """Whether even the fastest path fits."""
+        if self.possible:
+            for stage in self._inner:
+                most = problem.budget_s - (_through(problem, stage, least, self._rest) - least[stage])
+                self._steps[stage] = _steps(problem, stage, least[stage], most)
+
+    @property
+    def count(self) -> int:
+        """How many combinations of steps there are, those without room for the rest included."""
+        return math.prod(len(steps) for steps in self._steps.values()) if self.possible else 0
+
+    def root(self) -> Box:
+        """Every split."""
+        return Box(tuple(0 for _ in self._inner), tuple(len(self._steps[stage]) - 1 for stage in self._inner))
+
+    def budgets(self, boxes: Sequence[Box]) -> Array:
+        """(boxes, stages): no split in the box gives any stage more; NaN where the box has no room for the rest.
+
+        For a box with a single split, just its budgets.
+        """
+        low = {
+            stage: np.array([self._steps[stage][box.low[i]] for box in boxes]) for i, stage in enumerate(self._inner)
+        }
+        high = {
+            stage: np.array([self._steps[stage][box.high[i]] for box in boxes]) for i, stage in enumerate(self._inner)
+        }
+        ends: list[Array] = []
+        found: list[Array] = []
+        room = np.ones(len(boxes), dtype=bool)
+        for stage, parents in enumerate(self._graph.parents):
+            start = np.max([ends[parent] for parent in parents], axis=0) if parents else np.zeros(len(boxes))
+            if stage in low:
+                ends.append(start + low[stage])
+                below = max(self._rest[child] for child in self._graph.children[stage])
+                room &= ends[-1] + below <= self._slo
+                found.append(high[stage])
+            else:
+                ends.append(np.full(len(boxes), self._slo))
+                found.append(self._slo - start)
+        return np.where(room[:, None], np.stack(found, axis=1), np.nan)
+
+    def listed(self, most: int) -> Array:
+        """(splits, stages): all splits, or about `most` of them, evenly."""
+        if not self.possible:
+            return np.empty((0, len(self._graph.stages)))
+        picked = [list(range(len(self._steps[stage]))) for stage in self._inner]
+        while math.prod(len(indices) for indices in picked) > most:
+            widest = max(picked, key=len)
+            widest[:] = sorted({*widest[::2], widest[-1]})
+        boxes = [Box(steps, steps) for steps in product(*picked)]
+        budgets = self.budgets(boxes)
+        return budgets[~np.isnan(budgets[:, 0])]
 
 
 def _through(problem: Problem, stage: int, least: list[float], rest: list[float]) -> float:
@@ -83,30 +144,25 @@ def _through(problem: Problem, stage: int, least: list[float], rest: list[float]
 def _steps(problem: Problem, stage: int, least: float, most: float) -> list[float]:
     """Budgets worth trying for a stage with children, ascending."""
     points = [point for choice in problem.choices[stage] for point in choice.points]
-    if problem.settings.wait == "queue":
+    if any(point.table is not None for point in points):
         lowest = least * 1.02
         return [least] if most <= lowest else [float(t) for t in np.geomspace(lowest, most, _QUEUE_STEPS)]
     fitting = sorted({point.fixed_s for point in points if point.fixed_s <= most * (1.0 + TOLERANCE)})
     return fitting or [least]
 
 
-def _thinned(steps: list[float]) -> list[float]:
-    """Without every second one, the smallest and the largest kept."""
-    return sorted({*steps[::2], steps[0], steps[-1]})
-
-
-def item_costs(problem: Problem, splits: Array) -> list[Array]:
-    """Per stage (splits, variants): least core-seconds per item within the budget; inf where nothing fits.
+def item_costs(problem: Problem, budgets: Array) -> list[Array]:
+    """Per stage (rows of budgets, variants): least core-seconds per item within the budget; inf where nothing fits.
 
     Where waits are predicted, as if all lanes of the cluster were in one pool: no plan costs less.
     """
     costs: list[Array] = []
     for stage, choices in enumerate(problem.choices):
-        budgets = splits[:, stage]
+        mine = budgets[:, stage]
         by_variant = [
-            np.min([_cost(problem, point, budgets) for point in choice.points], axis=0)
+            np.min([_cost(problem, point, mine) for point in choice.points], axis=0)
             if choice.points
-            else np.full(len(budgets), np.inf)
+            else np.full(len(mine), np.inf)
             for choice in choices
         ]
         costs.append(np.stack(by_variant, axis=1))

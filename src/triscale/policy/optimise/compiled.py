@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from triscale.policy.optimise.budgets import budget_splits, item_costs
+from triscale.policy.optimise.budgets import Splitter, item_costs
 from triscale.policy.optimise.problem import Problem
 from triscale.policy.optimise.supply import Supply
 from triscale.policy.optimise.ways import Ways, ways_of
@@ -18,8 +18,8 @@ from triscale.policy.waiting import Array
 
 __all__ = ["Compiled", "Kind", "compiled"]
 
-_MOST_CELLS = 3_000_000
-"""Splits times ways; of more splits, only some are tried."""
+_MOST_CELLS = 300_000
+"""Splits times ways that are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +38,56 @@ class Compiled:
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         self.ways: Ways = ways_of(problem)
-        self.splits: Array = budget_splits(problem, max(16, _MOST_CELLS // max(1, len(self.ways))))
+        self.splitter = Splitter(problem)
+        listed = max(64, _MOST_CELLS // max(1, len(self.ways)))
+        self.splits: Array = self.splitter.listed(listed)
+        """(splits, stages) in seconds: all of them, or an even selection."""
+        self.complete = self.splitter.count <= listed
+        """Whether it is all of them."""
         self.kinds: tuple[Kind, ...] = tuple(
             Kind(stage, variant, threads, choice.gpus)
             for stage, choices in enumerate(problem.choices)
             for variant, choice in enumerate(choices)
             for threads in sorted({point.threads for point in choice.points})
         )
-        self.cost: Array = _request_costs(problem, self.ways, self.splits)
+        self.cost: Array = self.request_costs(self.splits)
         """(splits, ways): least core-seconds per request; inf where a variant does not fit its budget."""
-        self._supplies: dict[int, tuple[Supply, ...]] = {}
+        self._supplies: dict[tuple[float, ...], tuple[Supply, ...]] = {}
+        self._ways: list[tuple[int, ...]] = [tuple(way) for way in self.ways.variants.tolist()]
+        self._visits: list[list[float]] = self.ways.visits.tolist()
+        self._kinds_of: dict[tuple[int, int], list[int]] = {}
+        for i, kind in enumerate(self.kinds):
+            self._kinds_of.setdefault((kind.stage, kind.variant), []).append(i)
 
-    def supplies(self, split: int) -> tuple[Supply, ...]:
-        """Per kind, what its lanes carry within the split's budgets."""
-        found = self._supplies.get(split)
+    def way(self, row: int) -> tuple[int, ...]:
+        """A way as its variant per stage."""
+        return self._ways[row]
+
+    def visits(self, row: int) -> list[float]:
+        """Items per request at each stage, on a way."""
+        return self._visits[row]
+
+    def kinds_of(self, key: tuple[int, int]) -> list[int]:
+        """Indices of the kinds of a (stage, variant)."""
+        return self._kinds_of.get(key, [])
+
+    def supplies(self, budgets: tuple[float, ...]) -> tuple[Supply, ...]:
+        """Per kind, what its lanes carry within the stages' budgets."""
+        found = self._supplies.get(budgets)
         if found is None:
-            supplies = [self._supply(kind, float(self.splits[split, kind.stage])) for kind in self.kinds]
+            supplies = [self._supply(kind, budgets[kind.stage]) for kind in self.kinds]
             _drop_outdone(self.kinds, supplies)
-            found = self._supplies[split] = tuple(supplies)
+            found = self._supplies[budgets] = tuple(supplies)
         return found
+
+    def request_costs(self, budgets: Array) -> Array:
+        """(rows of budgets, ways): least core-seconds per request; inf where a variant does not fit its budget."""
+        cost = np.zeros((len(budgets), len(self.ways)))
+        with np.errstate(invalid="ignore"):
+            for stage, costs in enumerate(item_costs(self._problem, budgets)):
+                visits = self.ways.visits[:, stage]
+                cost += np.where(visits > 0.0, visits * costs[:, self.ways.variants[:, stage]], 0.0)
+        return cost
 
     def _supply(self, kind: Kind, budget_s: float) -> Supply:
         points = self._problem.choices[kind.stage][kind.variant].points
@@ -72,15 +103,6 @@ def compiled(problem: Problem) -> Compiled:
     if not isinstance(found, Compiled):
         found = problem.memo["compiled"] = Compiled(problem)
     return found
-
-
-def _request_costs(problem: Problem, ways: Ways, splits: Array) -> Array:
-    cost = np.zeros((len(splits), len(ways)))
-    with np.errstate(invalid="ignore"):
-        for stage, costs in enumerate(item_costs(problem, splits)):
-            visits = ways.visits[:, stage]
-            cost += np.where(visits > 0.0, visits * costs[:, ways.variants[:, stage]], 0.0)
-    return cost
 
 
 def _drop_outdone(kinds: Sequence[Kind], supplies: list[Supply]) -> None:

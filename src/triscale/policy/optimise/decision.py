@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 from triscale.policy.optimise.points import Point
 from triscale.policy.optimise.problem import Problem
 
-__all__ = ["Decision", "Pooled"]
+__all__ = ["Decision", "Mode", "Pooled"]
+
+Mode: TypeAlias = Literal["hardware", "accuracy", "overload"]
+"""What had to give: nothing but cores, some accuracy, or some of the requests."""
 
 
 @dataclass(frozen=True, slots=True)

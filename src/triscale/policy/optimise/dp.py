@@ -20,7 +20,7 @@ from triscale.core.graph import Graph
 from triscale.policy.optimise.decision import Decision, Pooled
 from triscale.policy.optimise.points import TOLERANCE, Point
 from triscale.policy.optimise.problem import Problem
-from triscale.policy.optimise.ways import joined, routes, visits_of
+from triscale.policy.optimise.ways import joined, visits_of, way_accuracy
 
 __all__ = ["fewest_cores"]
 
@@ -66,15 +66,7 @@ def fewest_cores(problem: Problem, way: tuple[int, ...]) -> Decision | None:
         (stage, variant): Pooled(option.point, option.lanes, loads[stage])
         for stage, (variant, option) in enumerate(zip(way, chosen, strict=True))
     }
-    return Decision(pools, ((way, 1.0),), _accuracy(problem, way))
-
-
-def _accuracy(problem: Problem, way: tuple[int, ...]) -> float:
-    for path, measured in problem.measured_paths:
-        if tuple(path.get(stage, -1) for stage in range(len(way))) == way:
-            return measured
-    every = routes(problem.graph)
-    return sum(math.prod(problem.choices[s][way[s]].accuracy for s in route) for route in every) / len(every)
+    return Decision(pools, ((way, 1.0),), way_accuracy(problem, way))
 
 
 def _options(problem: Problem, stage: int, variant: int, load: float) -> list[_Option]:

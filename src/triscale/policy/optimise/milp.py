@@ -1,10 +1,10 @@
 """The exact solver: branch and bound over how the SLO is split and over whole numbers of lanes.
 
 For each split of the SLO (`budgets.py`) every variant has one best way to run, so that what remains is small: shares
-of ways, and lanes. A bound for each split comes from relaxing the cores alone (one price for a core, all splits at
-once in numpy); splits are opened best first, and inside each the relaxation of `relax.py` is branched on: lanes of a
-stage first, then lanes of a kind. It stops when the gap, the time or the number of subproblems is reached, and returns
-the best plan found with the bound that is proven.
+of ways, and lanes. Splits, or boxes of many, get a bound from relaxing the cores alone (one price for a core, in
+numpy) and are opened best first; inside one, the relaxation of `relax.py` is branched on: lanes of a stage first, then
+lanes of a kind. It stops when the gap, the time or the number of subproblems is reached, and returns the best plan
+found with the bound that is proven.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from triscale.policy.optimise.compiled import Compiled, compiled
+from triscale.policy.optimise.budgets import Box
+from triscale.policy.optimise.compiled import compiled
 from triscale.policy.optimise.decision import Decision, Pooled
 from triscale.policy.optimise.place import fits
 from triscale.policy.optimise.problem import Problem
-from triscale.policy.optimise.relax import Goal, Relaxation, Relaxed
+from triscale.policy.optimise.relax import Goal, Relaxation, Relaxed, lane_price
 from triscale.policy.optimise.supply import Supply
 from triscale.policy.optimise.ways import Indices, Ways, joined
 from triscale.policy.waiting import Array
@@ -29,6 +30,8 @@ from triscale.policy.waiting import Array
 __all__ = ["Found", "search"]
 
 _INTEGRAL = 1e-6
+_PRICES = 12
+"""Steps in which the price of a core is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Found:
 
     decision: Decision | None
     value: float
-    """Of the decision: accuracy, share served, or minus cores, by the goal; -inf without one."""
+    """Of the decision: accuracy or share served, less a trifle per core, or minus the cores; -inf without one."""
     bound: float
     """No plan is better."""
     subproblems: int
@@ -52,11 +55,13 @@ class Found:
 
 @dataclass(order=True, slots=True)
 class _Node:
-    """A subproblem: a split, bounds on its integers, and a bound on its value."""
+    """A subproblem: splits of the SLO, or one split with bounds on its integers; and a bound on its value."""
 
     priority: float
     order: int
-    split: int = field(compare=False)
+    box: Box | None = field(compare=False)
+    """Splits that are not told apart yet; None where there is one."""
+    budgets: tuple[float, ...] = field(compare=False, default=())
     low: Array | None = field(compare=False, default=None)
     high: Array | None = field(compare=False, default=None)
 
@@ -106,10 +111,9 @@ class _Search:
     def run(self) -> Found:
         if not len(self.compiled.splits) or not len(self.ways):
             return Found(self.best, self.value, self.value, 0)
-        bounds = _split_bounds(self.compiled, self.problem, self.rows, self.goal, self.served)
-        heap = [_Node(-bound, next(self.order), split) for split, bound in enumerate(bounds) if bound > -math.inf]
-        heapq.heapify(heap)
         self.relaxation = Relaxation(self.problem, self.ways, self.kinds, self.goal, self.served)
+        heap = self._first()
+        heapq.heapify(heap)
         bound = self.value
         while heap:
             node = heapq.heappop(heap)
@@ -135,6 +139,40 @@ class _Search:
             bound = self.value
         return Found(self.best, self.value, max(bound, self.settled, self.value), self.subproblems)
 
+    def _first(self) -> list[_Node]:
+        known = self.compiled
+        if not known.complete:
+            return self._open([known.splitter.root()])
+        bounds = self._bounds(known.cost[:, self.rows])
+        return [
+            _Node(-bound, next(self.order), None, tuple(budgets))
+            for bound, budgets in zip(bounds, known.splits.tolist(), strict=True)
+            if bound > -math.inf
+        ]
+
+    def _open(self, boxes: Sequence[Box]) -> list[_Node]:
+        """Subproblems for boxes of splits."""
+        budgets = self.compiled.splitter.budgets(boxes)
+        bounds = self._bounds(self.compiled.request_costs(budgets)[:, self.rows])
+        return [
+            _Node(-bound, next(self.order), None if box.single else box, tuple(row))
+            for box, bound, row in zip(boxes, bounds, budgets.tolist(), strict=True)
+            if bound > -math.inf
+        ]
+
+    def _bounds(self, cost: Array) -> list[float]:
+        """Per row of core-seconds, a bound on the goal: lanes may be fractions, and only all cores are limited."""
+        cost = self.problem.demand * np.where(np.isnan(cost), math.inf, cost)
+        cores = float(self.problem.cores)
+        cheapest = cost.min(axis=1)
+        if self.goal == "cores":
+            needed = (cheapest * self.served).tolist()
+            return [-value if value <= cores * (1.0 + 1e-9) else -math.inf for value in needed]
+        if self.goal == "served":
+            return [min(1.0, cores / value) if value < math.inf else -math.inf for value in cheapest.tolist()]
+        worth = self.ways.accuracy
+        return _priced(worth, cost, cores / self.served if self.served > 0.0 else math.inf, self.served)
+
     def _good_enough(self, bound: float) -> bool:
         """Whether nothing below this bound is worth a search."""
         if self.best is None or bound > self.value + self.problem.settings.gap * abs(self.value) + 1e-9:
@@ -149,7 +187,9 @@ class _Search:
 
     def _branch(self, node: _Node) -> list[_Node]:
         """Solve a subproblem; its children, none where it is settled."""
-        supplies = self.compiled.supplies(node.split)
+        if node.box is not None:
+            return self._open(node.box.halves())
+        supplies = self.compiled.supplies(node.budgets)
         if node.low is None or node.high is None:
             node.low, node.high = self._root_bounds(supplies)
         self.subproblems += 1
@@ -165,7 +205,7 @@ class _Search:
             lows, highs = node.low.copy(), node.high.copy()
             lows[index], highs[index] = max(lows[index], low), min(highs[index], high)
             if lows[index] <= highs[index]:
-                children.append(_Node(-relaxed.value, next(self.order), node.split, lows, highs))
+                children.append(_Node(-relaxed.value, next(self.order), None, node.budgets, lows, highs))
         return children
 
     def _root_bounds(self, supplies: Sequence[Supply]) -> tuple[Array, Array]:
@@ -217,9 +257,13 @@ class _Search:
         return next((stage for stage in self.joined if len(set(used[:, stage].tolist())) > 1), None)
 
     def _worth(self, decision: Decision) -> float:
-        if self.goal == "cores":
-            return -float(decision.cores)
-        return decision.accuracy if self.goal == "accuracy" else decision.served
+        """The objective of the relaxation, for a decision."""
+        paid = sum(
+            pool.lanes * lane_price(self.problem, stage, variant, pool.point.threads, self.goal)
+            for (stage, variant), pool in decision.pools.items()
+        )
+        gained = {"cores": 0.0, "accuracy": decision.accuracy, "served": decision.served}[self.goal]
+        return gained - paid
 
     def _cut(self, node: _Node, relaxed: Relaxed, supplies: Sequence[Supply]) -> list[tuple[int, float, float]] | None:
         """Restrictions (integer, low, high) that share out what is still possible; None where nothing is."""
@@ -283,33 +327,30 @@ def _loads(ways: Ways, shares: Array, demand: float) -> dict[tuple[int, int], fl
     return loads
 
 
-def _split_bounds(compiled: Compiled, problem: Problem, rows: Indices, goal: Goal, served: float) -> list[float]:
-    """Per split, a bound on the goal: lanes may be fractions, and only all cores together are limited."""
-    cost = problem.demand * compiled.cost[:, rows]
-    cores = float(problem.cores)
-    cheapest = cost.min(axis=1)
-    if goal == "cores":
-        return [float(-value * served) if value < math.inf else -math.inf for value in cheapest]
-    if goal == "served":
-        return [min(1.0, cores / value) if value > 0.0 else 1.0 for value in cheapest.tolist()]
-    return _priced(compiled.ways.accuracy[rows], cost, cores / served if served > 0.0 else math.inf, served)
-
-
 def _priced(worth: Array, cost: Array, cores: float, served: float) -> list[float]:
-    """Per row of `cost`: min over the price of a core of price * cores + max_w (worth_w - price * cost_w)."""
-    feasible = cost.min(axis=1) <= cores * (1.0 + 1e-9)
-    spare = np.maximum(cores - cost.min(axis=1), 1e-6 * cores)
-    low, high = np.zeros(len(cost)), np.where(feasible, 1.0 / spare, 0.0)
+    """Per row of `cost`: min over the price of a core of price * cores + max_w (worth_w - price * cost_w).
+
+    Any price gives a bound. Each step tries the one at which the best way that is too dear and the best that is not
+    are worth the same; it is done when no third way is worth more there.
+    """
     safe = np.where(np.isfinite(cost), cost, 1e30)
-
-    def bound(price: Array) -> Array:
-        return np.asarray(price * cores + (worth[None, :] - price[:, None] * safe).max(axis=1))
-
-    best = np.minimum(bound(low), bound(high))
-    for _ in range(24):
-        third = (high - low) / 3.0
-        left, right = bound(low + third), bound(high - third)
-        best = np.minimum(best, np.minimum(left, right))
-        high = np.where(left <= right, high - third, high)
-        low = np.where(left <= right, low, low + third)
+    rows = np.arange(len(cost))
+    thrifty = safe.argmin(axis=1)
+    feasible = safe[rows, thrifty] <= cores * (1.0 + 1e-9)
+    dear = np.where(np.isfinite(cost), worth[None, :], -1.0).argmax(axis=1)
+    affordable = safe[rows, dear] <= cores
+    best = worth[dear]
+    for _ in range(_PRICES):
+        spread = safe[rows, dear] - safe[rows, thrifty]
+        price = np.where(spread > 0.0, (worth[dear] - worth[thrifty]) / np.where(spread > 0.0, spread, 1.0), 0.0)
+        price = np.maximum(price, 0.0)
+        gain = worth[None, :] - price[:, None] * safe
+        way = gain.argmax(axis=1)
+        bound = price * cores + gain[rows, way]
+        best = np.where(affordable, best, np.minimum(best, bound))
+        done = gain[rows, way] <= gain[rows, dear] + 1e-12
+        if (done | affordable | ~feasible).all():
+            break
+        over = safe[rows, way] > cores
+        dear, thrifty = np.where(over, way, dear), np.where(over, thrifty, way)
     return [float(value * served) if ok else -math.inf for value, ok in zip(best, feasible, strict=True)]

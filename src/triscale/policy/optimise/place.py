@@ -27,7 +27,15 @@ class _Room:
 
 def fits(problem: Problem, decision: Decision) -> bool:
     """Whether all lanes can be placed."""
-    return decision.cores <= problem.cores and place(problem, decision) is not None
+    if decision.cores > problem.cores:
+        return False
+    return (_only_cores(problem) and len(problem.nodes) == 1) or place(problem, decision) is not None
+
+
+def _only_cores(problem: Problem) -> bool:
+    """Whether nothing but cores is limited."""
+    limited = problem.settings.replicas or problem.settings.replica_cores is not None or problem.nodes[0].memory_bytes
+    return not limited and not any(choice.gpus for choices in problem.choices for choice in choices)
 
 
 def place(problem: Problem, decision: Decision) -> Placement | None:

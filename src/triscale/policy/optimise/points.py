@@ -162,6 +162,8 @@ def measure_points(
     high = LatencyModel(profile, settings.service_quantile)
     median, tail = LatencyModel(profile, "p50"), LatencyModel(profile, "p95")
     batches = settings.batches or _powers_of_two(high.batches[-1]) | set(high.batches)
+    # Where cores are shared the wait is that for a core, not for a lane: see `shared.py`.
+    wait: WaitRule = "none" if settings.wait == "queue" and settings.sharing == "shared" else settings.wait
     points: list[Point] = []
     for threads in sorted(settings.threads or high.threads):
         if threads > cores:
@@ -184,7 +186,7 @@ def measure_points(
                     mean_s=mean,
                     first_s=first,
                     scv=scv,
-                    wait=settings.wait,
+                    wait=wait,
                     utilisation=settings.utilisation,
                 )
             )

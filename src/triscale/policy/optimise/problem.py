@@ -50,6 +50,10 @@ class Problem:
     settings: Settings
     measured_paths: tuple[tuple[Mapping[int, int], float], ...] = ()
     """Measured end-to-end accuracies: stage -> variant, accuracy."""
+    bursts: tuple[float, ...] = ()
+    """Per stage: items that reach it together, what one item of a parent's most prolific variant emits."""
+    reserved_s: float = 0.0
+    """Time taken off the SLO at every stage: where cores are shared, the wait that is assumed."""
     running: Plan | None = None
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What `compiled.py` keeps between demands; shared by problems that differ in nothing else."""
@@ -89,6 +93,7 @@ class Problem:
                 )
                 for path in profile.paths
             ),
+            bursts=tuple(_burst(graph, s, profile) for s in range(len(graph.stages))),
             running=running,
         )
 
@@ -109,7 +114,15 @@ class Problem:
     @property
     def budget_s(self) -> float:
         """The SLO without what is spent between stages on the longest path."""
-        return self.graph.pipeline.slo_s - self.settings.hop_s * _depth(self.graph)
+        return self.graph.pipeline.slo_s - (self.settings.hop_s + self.reserved_s) * self.depth
+
+    @property
+    def depth(self) -> int:
+        """Stages on the longest route."""
+        depths: list[int] = []
+        for parents in self.graph.parents:
+            depths.append(1 + max((depths[p] for p in parents), default=0))
+        return max(depths)
 
     @property
     def cores(self) -> int:
@@ -131,13 +144,6 @@ def total_cores(nodes: Sequence[Node]) -> int:
     return sum(int(node.cores) for node in nodes)
 
 
-def _depth(graph: Graph) -> int:
-    depth: list[int] = []
-    for parents in graph.parents:
-        depth.append(1 + max((depth[p] for p in parents), default=0))
-    return max(depth)
-
-
 def _choices(
     graph: Graph,
     stage: int,
@@ -157,9 +163,9 @@ def _choices(
         found.append(
             measure_points(measured, variant.max_batch, max(1, widest), settings, drift.get((name, variant.name), 1.0))
         )
-    if settings.wait == "queue":
+    if settings.wait == "queue" and settings.sharing == "dedicated":
         every = [point for points in found for point in points]
-        pool = max(1, total_cores(nodes)) if settings.sharing == "dedicated" else max(1, widest)
+        pool = max(1, total_cores(nodes))
         tabulated = iter(with_wait_tables(every, _burst(graph, stage, profile), pool, settings.wait_quantile))
         found = [[next(tabulated) for _ in points] for points in found]
     return tuple(
@@ -188,7 +194,6 @@ def _fan_out(graph: Graph, stage: int, variant: int, profile: Profile) -> tuple[
 
 
 def _burst(graph: Graph, stage: int, profile: Profile) -> float:
-    """Items that reach a stage together: what one item of a parent's most prolific variant emits."""
     if graph.joins[stage]:
         return 1.0
     most = 1.0

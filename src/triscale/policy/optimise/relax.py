@@ -28,7 +28,7 @@ from triscale.policy.optimise.supply import Supply
 from triscale.policy.optimise.ways import Indices, Ways
 from triscale.policy.waiting import Array
 
-__all__ = ["Goal", "Relaxation", "Relaxed"]
+__all__ = ["Goal", "Relaxation", "Relaxed", "lane_price"]
 
 Goal = Literal["accuracy", "served", "cores"]
 
@@ -64,14 +64,11 @@ class Relaxation:
 
     def _objective(self) -> Array:
         cost = np.zeros(self.columns)
-        new = np.array([not _runs(self._problem, kind) for kind in self.kinds])
-        threads = np.array([float(kind.threads) for kind in self.kinds])
-        lanes = slice(self._first_lanes, self._first_total)
-        if self.goal == "cores":
-            cost[lanes] = -threads * np.where(new, 1.0 + _PER_CORE, 1.0)
-        else:
+        if self.goal != "cores":
             cost[: self._first_lanes] = self._ways.accuracy if self.goal == "accuracy" else 1.0
-            cost[lanes] = -_PER_CORE / max(1, self._problem.cores) * threads * np.where(new, 1.5, 1.0)
+        cost[self._first_lanes : self._first_total] = [
+            -lane_price(self._problem, kind.stage, kind.variant, kind.threads, self.goal) for kind in self.kinds
+        ]
         return cost
 
     def _rows(self, served: float) -> tuple[list[tuple[float, float]], list[tuple[Indices, Array]]]:
@@ -140,11 +137,14 @@ class Relaxation:
         )
 
 
-def _runs(problem: Problem, kind: Kind) -> bool:
-    """Whether lanes of the kind run now: among equals they are preferred."""
-    running = problem.running.stages.get(problem.graph.stages[kind.stage]) if problem.running else None
-    planned = running.variants.get(problem.choices[kind.stage][kind.variant].name) if running else None
-    return planned is not None and planned.lanes > 0 and planned.threads == kind.threads
+def lane_price(problem: Problem, stage: int, variant: int, threads: int, goal: Goal) -> float:
+    """What a lane takes off the objective: its cores, and among equals less for what runs now."""
+    running = problem.running.stages.get(problem.graph.stages[stage]) if problem.running else None
+    planned = running.variants.get(problem.choices[stage][variant].name) if running else None
+    runs = planned is not None and planned.lanes > 0 and planned.threads == threads
+    if goal == "cores":
+        return threads * (1.0 if runs else 1.0 + _PER_CORE)
+    return threads * (1.0 if runs else 1.5) * _PER_CORE / max(1, problem.cores)
 
 
 def _columns(pairs: Sequence[tuple[int, int]]) -> tuple[Indices, Array]:

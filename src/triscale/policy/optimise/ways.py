@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from triscale.core.graph import Graph
+from triscale.policy.optimise.points import TOLERANCE
 from triscale.policy.optimise.problem import Choice, Problem
 from triscale.policy.waiting import Array
 
-__all__ = ["MOST_WAYS", "Indices", "Ways", "joined", "routes", "visits_of", "ways_of"]
+__all__ = ["MOST_WAYS", "Indices", "Ways", "joined", "routes", "visits_of", "way_accuracy", "ways_of"]
 
 MOST_WAYS = 20_000
 """Beyond this many, variants that others outdo are left out until the rest is fewer."""
@@ -70,10 +71,11 @@ def joined(graph: Graph) -> frozenset[int]:
 
 
 def ways_of(problem: Problem) -> Ways:
-    """Every way, or so many of them that there are at most `MOST_WAYS`."""
+    """Every way that an idle pipeline takes within the SLO, or so many that there are at most `MOST_WAYS`."""
     graph = problem.graph
     allowed = _allowed(problem)
     variants = np.array(list(product(*allowed)), dtype=np.intp).reshape(-1, len(allowed))
+    variants = variants[_fast_enough(problem, variants)]
     visits = np.ones(variants.shape)
     for stage, parents in enumerate(graph.parents):
         if stage == 0 or graph.joins[stage]:
@@ -84,6 +86,15 @@ def ways_of(problem: Problem) -> Ways:
             fan_out = np.array([choice.fan_out[child] for choice in problem.choices[parent]])
             visits[:, stage] += visits[:, parent] * fan_out[variants[:, parent]]
     return Ways(variants, _accuracy(problem, variants), visits)
+
+
+def _fast_enough(problem: Problem, variants: Indices) -> npt.NDArray[np.bool_]:
+    ends: list[Array] = []
+    for stage, parents in enumerate(problem.graph.parents):
+        least = [min((point.fixed_s for point in choice.points), default=np.inf) for choice in problem.choices[stage]]
+        start = np.max([ends[parent] for parent in parents], axis=0) if parents else np.zeros(len(variants))
+        ends.append(start + np.array(least)[variants[:, stage]])
+    return np.asarray(np.max(ends, axis=0) <= problem.budget_s * (1.0 + TOLERANCE))
 
 
 def visits_of(problem: Problem, way: tuple[int, ...]) -> list[float]:
@@ -97,6 +108,15 @@ def visits_of(problem: Problem, way: tuple[int, ...]) -> list[float]:
                 for parent in parents
             )
     return visits
+
+
+def way_accuracy(problem: Problem, way: tuple[int, ...]) -> float:
+    """End-to-end accuracy of one way: measured, or the mean over the routes of the product over the stages."""
+    for path, measured in problem.measured_paths:
+        if tuple(path.get(stage, -1) for stage in range(len(way))) == way:
+            return measured
+    every = routes(problem.graph)
+    return sum(math.prod(problem.choices[s][way[s]].accuracy for s in route) for route in every) / len(every)
 
 
 def _accuracy(problem: Problem, variants: Indices) -> Array:

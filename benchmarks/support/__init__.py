@@ -1,0 +1,1 @@
+"""What benchmarks share: a load generator, processes under measurement, servers to compare."""
