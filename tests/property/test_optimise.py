@@ -26,6 +26,7 @@ from triscale.policy.optimise import Problem, ReplicaBounds, Settings, solve
 from triscale.policy.optimise.check import violations
 from triscale.policy.optimise.milp import search
 
+RARELY = 1e-3
 PAPER = Settings(wait="half_slo", service_quantile="p50", utilisation=1.0, gap=0.0, node_limit=100_000)
 EXAMPLES = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FEW = settings(EXAMPLES, max_examples=20)
@@ -119,8 +120,22 @@ def fits_slo(world: World, budgets: tuple[float, ...]) -> bool:
     return max(ends) <= world.graph.pipeline.slo_s * (1.0 + 1e-9)
 
 
-def rates(world: World) -> Iterator[dict[tuple[int, int], float]]:
-    """Items/s of a lane of each usable variant, for every split of the SLO."""
+def rates(world: World) -> list[dict[tuple[int, int], float]]:
+    """Items/s of a lane of each usable variant, for every split of the SLO that no other outdoes."""
+    every = list(all_rates(world))
+    return [
+        mine
+        for i, mine in enumerate(every)
+        if not any(
+            all(other.get(key, 0.0) >= rate for key, rate in mine.items()) and (other != mine or j < i)
+            for j, other in enumerate(every)
+            if j != i
+        )
+    ]
+
+
+def all_rates(world: World) -> Iterator[dict[tuple[int, int], float]]:
+    """The same for every split."""
     graph = world.graph
     steps = [
         sorted({latency(world, s, v, b) for v in range(len(graph.variants[s])) for b in (1, 2, 4)})
@@ -144,9 +159,9 @@ def visits(world: World, way: tuple[int, ...]) -> list[float]:
     for s, parents in enumerate(graph.parents):
         if s and not graph.joins[s]:
             spec = graph.pipeline.stages
-            found[s] = sum(
-                found[p] * spec[graph.stages[p]].variants[way[p]].fan_out[graph.stages[s]] for p in parents
-            )
+            items = sum(found[p] * spec[graph.stages[p]].variants[way[p]].fan_out[graph.stages[s]] for p in parents)
+            # A stage that is never reached must be there all the same.
+            found[s] = max(items, RARELY)
     return found
 
 
@@ -182,7 +197,10 @@ def best_by_force(world: World, goal: Literal["accuracy", "served"]) -> float | 
             chosen = [way for way in usable if tuple(way[s] for s in single) == fixed]
             keys = sorted({(s, v) for way in chosen for s, v in enumerate(way)})
             for lanes in splits(world.cores, len(keys)):
-                if any(sum(n for n, key in zip(lanes, keys, strict=True) if key[0] == s) < 1 for s in range(len(graph.stages))):
+                if any(
+                    sum(n for n, key in zip(lanes, keys, strict=True) if key[0] == s) < 1
+                    for s in range(len(graph.stages))
+                ):
                     continue
                 value = best_shares(world, chosen, dict(zip(keys, lanes, strict=True)), rate, goal)
                 if value is not None and (best is None or value > best):
@@ -225,9 +243,7 @@ def fewest_by_force(world: World, way: tuple[int, ...]) -> int | None:
         each = [latency(world, s, v, b) for s, (v, b) in enumerate(zip(way, batches, strict=True))]
         if not fits_slo(world, tuple(each)):
             continue
-        lanes = sum(
-            max(1, math.ceil(world.demand * items[s] * each[s] / batches[s] - 1e-9)) for s in range(len(way))
-        )
+        lanes = sum(max(1, math.ceil(world.demand * items[s] * each[s] / batches[s] - 1e-9)) for s in range(len(way)))
         best = lanes if best is None else min(best, lanes)
     return best
 
@@ -261,7 +277,7 @@ def test_the_exact_search_finds_the_highest_accuracy(world: World) -> None:
 
 
 @settings(FEW, max_examples=8)
-@given(worlds(shapes=("join",), most_cores=3))
+@given(worlds(shapes=("join",), most_cores=2))
 def test_where_branches_meet_it_is_exact_too(world: World) -> None:
     best = best_by_force(world, "accuracy")
     plan = solve(world.problem(PAPER))
@@ -281,11 +297,11 @@ def test_on_a_long_chain_the_shares_of_ways_are_optimal(world: World) -> None:
 
 
 @FEW
-@given(worlds(most_cores=4))
+@given(worlds(most_cores=3))
 def test_in_overload_it_carries_the_most_that_can_be_carried(world: World) -> None:
-    assume(best_by_force(world, "accuracy") is None)
-    most = best_by_force(world, "served")
     plan = solve(world.problem(PAPER))
+    assume(plan.mode == "overload")
+    most = best_by_force(world, "served")
     assert plan.served_fraction == pytest.approx(most or 0.0, abs=1e-5)
 
 

@@ -69,6 +69,8 @@ class Dispatcher:
             self.stages, self._flow, self._fleet, self.accounts, settings, self._drops, settings.margin * slo
         )
         self._refresh_at = now
+        self._give_up_below: list[float] = []
+        """Per stage: the slack below which a waiting item is dropped."""
         self.outlook: Outlook
         self.plan: Plan
         self.follow(plan, now)
@@ -172,9 +174,10 @@ class Dispatcher:
         self._flow.expire(now)
         self._kill_hung(now)
         self._current(now)
-        for stage in self.stages:
-            if self._drops[stage.index] and stage.queue:
-                self._drop_hopeless(stage, now)
+        for stage, least in zip(self.stages, self._give_up_below, strict=True):
+            key = stage.queue.head_key()
+            if key is not None and key[0] < now + least:
+                self._drop_hopeless(stage, now + least, now)
         self._batcher.fill(now)
         commands = Commands(self._batcher.runs, self._flow.ended, self._fleet.orders())
         self._batcher.runs, self._flow.ended = [], []
@@ -183,10 +186,10 @@ class Dispatcher:
     def next_wakeup(self) -> float | None:
         """When `step` must be called even if nothing happens; None while there is nothing to wait for."""
         wake = min(self._batcher.held_until, self._flow.next_expiry(), self._fleet.next_hang())
-        for stage in self.stages:
+        for stage, least in zip(self.stages, self._give_up_below, strict=True):
             key = stage.queue.head_key()
-            if key is not None and self._drops[stage.index]:
-                wake = min(wake, key[0] - self.outlook.least[stage.index] + AFTER)
+            if key is not None and key[0] - least + AFTER < wake:
+                wake = key[0] - least + AFTER
         return wake if wake < float("inf") else None
 
     def live_items(self) -> list[int]:
@@ -211,11 +214,10 @@ class Dispatcher:
                 item.tries += 1
                 self._flow.requeue(item, now, solo=item.tries == retries)
 
-    def _drop_hopeless(self, stage: StageState, now: float) -> None:
+    def _drop_hopeless(self, stage: StageState, until: float, now: float) -> None:
         """The queue is in the order of deadlines, so what cannot be answered in time any more stands in front."""
         queue = stage.queue
-        hopeless = now + self.outlook.least[stage.index]
-        while (key := queue.head_key()) is not None and key[0] < hopeless:
+        while (key := queue.head_key()) is not None and key[0] < until:
             item = queue.at(0)
             queue.take(0, 1)
             self._flow.give_up(item, Outcome.DROPPED, Reason.PREDICTED_LATE, now)
@@ -231,4 +233,7 @@ class Dispatcher:
         self._fleet.changed = False
         self.outlook = Outlook(self.stages, self._fleet.cores.values(), rescue=self.settings.drop == "reroute")
         self._batcher.outlook = self.outlook
+        self._give_up_below = [
+            least if drops else float("-inf") for least, drops in zip(self.outlook.least, self._drops, strict=True)
+        ]
         self._refresh_at = now + self.settings.refresh_s

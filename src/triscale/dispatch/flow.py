@@ -145,11 +145,11 @@ class Flow:
         if child.is_join:
             held = request.held.setdefault(c, [])
             held.extend((item, index, payload, accuracy) for index, payload in enumerate(payloads))
+        elif len(payloads) == 1:  # without the comprehension, which costs as much as the item
+            self._admit(request, child, [Item(request, c, payloads[0], item, 0, row, accuracy, now)])
         else:
             self._admit(
-                request,
-                child,
-                [Item(request, c, payload, item, index, row, accuracy, now) for index, payload in enumerate(payloads)],
+                request, child, [Item(request, c, p, item, i, row, accuracy, now) for i, p in enumerate(payloads)]
             )
 
     def give_up(self, item: Item, outcome: Outcome, reason: Reason, now: float, message: str = "") -> None:

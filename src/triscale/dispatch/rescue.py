@@ -14,24 +14,18 @@ __all__ = ["best_in_time"]
 
 
 def best_in_time(
-    stage: StageState,
-    sizes: Mapping[int, int],
-    onward: Sequence[tuple[float, float]],
-    slack: float,
-    per_lane: float = 1.0,
+    stage: StageState, times: Mapping[int, float], onward: Sequence[tuple[float, float]], slack: float
 ) -> int:
     """The variant with which an item can still be answered within `slack` seconds.
 
-    `sizes` are the variants to choose from, each with the batch that the item would be run in; `onward` are the
-    (time, accuracy) options for the rest of the path, fastest first; `per_lane` items must be in time, each lane
-    running its own one batch after the other. The choice maximises the accuracy of the whole
-    way, then the time saved; -1 when no way is in time.
+    `times` are the variants to choose from, each with the seconds that it needs here; `onward` are the (time,
+    accuracy) options for the rest of the path, fastest first. The choice maximises the accuracy of the whole way,
+    then the time saved; -1 when no way is in time.
     """
     best = -1
     best_accuracy = -1.0
     best_time = 0.0
-    for v, size in sizes.items():
-        here = stage.models[v].predict(size) * max(1.0, per_lane / size)
+    for v, here in times.items():
         for time, accuracy in reversed(onward):
             total = here + time
             if total > slack:

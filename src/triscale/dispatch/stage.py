@@ -197,6 +197,13 @@ class StageState:
         if lane.batch is None:
             self.rest_lane(lane)
 
+    def available(self) -> Sequence[Group]:
+        """The groups with a lane that can take a batch now, the most accurate first."""
+        groups = self.groups
+        if len(groups) == 1 and groups[0].cores is None:
+            return groups if groups[0].idle else ()
+        return [group for group in groups if group.available()]
+
     def rest_lane(self, lane: Lane) -> None:
         """An open lane is idle."""
         assert lane.group is not None, "an idle lane is open"

@@ -26,6 +26,7 @@ class Request:
 
     __slots__ = (
         "accuracy_sum",
+        "answer",
         "answers",
         "arrived",
         "deadline",
@@ -73,6 +74,8 @@ class Request:
         self.live = [0] * stages
         """Live items (queued or running) per stage."""
         self.outputs: list[tuple[Item, object]] = []
+        """What items made for the client, as they finished; read `ordered_outputs` when the request has ended."""
+        self.answer: list[tuple[int, object]] = []
         self.held: dict[int, list[tuple[Item, int, object, float]]] = {}
         """Join stage -> (parent item, position, payload, accuracy so far) gathered for it until now."""
         self.joined = 0
@@ -100,12 +103,16 @@ class Request:
     def ordered_outputs(self) -> list[tuple[int, object]]:
         """(row, output) in the order in which items were emitted, whatever order they finished in.
 
-        What a join made of a whole request stands behind the rest, under row 0.
+        What a join made of a whole request stands behind the rest, under row 0. The first call lets go of the items:
+        they refer back to the request, and such a circle would keep all outputs until the next garbage collection.
         """
         outputs = self.outputs
-        if len(outputs) > 1:
-            outputs.sort(key=lambda pair: pair[0].place())
-        return [(item.root_row(), output) for item, output in outputs]
+        if outputs:
+            if len(outputs) > 1:
+                outputs.sort(key=lambda pair: pair[0].place())
+            self.answer = [(item.root_row(), output) for item, output in outputs]
+            self.outputs = []
+        return self.answer
 
     def __repr__(self) -> str:
         return f"Request({self.id}, {self.outcome.label if self.outcome is not None else 'live'})"

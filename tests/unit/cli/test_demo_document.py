@@ -13,6 +13,7 @@ from triscale.observe.report import render
 from triscale.traces.results import Latency, PhaseResult, ReplayResult, SampleAnswer
 
 URL = "http://127.0.0.1:8000/v2/models/ocr"
+JSON_PLEASE = "-H 'Accept: application/json'"
 READY = Ready(
     pipeline="ocr",
     url="http://127.0.0.1:1",
@@ -114,7 +115,7 @@ def test_it_is_a_document_that_the_report_reads() -> None:
     [
         (
             {"page": TensorSpec(datatype="BYTES", shape=(1,))},
-            f"curl -s {URL}/infer -H 'Inference-Header-Content-Length: 0' --data-binary @FILE -o -",
+            f"curl -s {URL}/infer {JSON_PLEASE} -H 'Inference-Header-Content-Length: 0' --data-binary @FILE",
         ),
         ({"x": TensorSpec(datatype="FP32", shape=(4,))}, f"curl -s {URL}"),
         ({}, f"curl -s {URL}"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Literal
 
@@ -226,30 +228,49 @@ def test_outputs_are_in_the_order_of_emission_whatever_finished_first() -> None:
 
 
 def test_outputs_of_different_children_are_in_the_order_of_the_graph() -> None:
-    what = pipeline(a=v(b=2, c=2), b=stage(variant("v", 30.0), after="a"), c=stage(variant("v", 10.0), after="a"))
+    what = pipeline(a=v(b=2, c=3), b=stage(variant("v", 30.0), after="a"), c=stage(variant("v", 10.0), after="a"))
     world = world_of(what)
     request = world.arrive()
     world.run()
-    stages = [item.stage for item, _ in request.outputs]
-    assert stages == [2, 2, 1, 1], "c finished first"
-    request.ordered_outputs()
-    assert [(item.stage, item.index) for item, _ in request.outputs] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert [item.stage for item, _ in request.outputs] == [2, 2, 2, 1, 1], "c finished first"
+    assert [output for _, output in request.ordered_outputs()] == ["r0/0", "r0/1", "r0/0", "r0/1", "r0/2"]
 
 
 def test_outputs_of_grandchildren_follow_the_order_of_their_parents() -> None:
-    """d's items come by way of b (first in the graph, last to finish) and c, one each for either of two rows."""
+    """d's items come by way of b (first in the graph, last to finish), one, and of c, two."""
     what = pipeline(
         a=v(),
         b=stage(variant("v", 30.0), after="a"),
         c=stage(variant("v", 10.0), after="a"),
-        d=stage(variant("v", 5.0, fan_out={}), after=("b", "c")),
+        d=stage(variant("v", 5.0), after=("b", "c")),
     )
     world = world_of(what)
     world.emits = lambda item, _: [1 + (item.stage == 2)] * len(what.children(world.graph.stages[item.stage]))
     request = world.arrive()
     world.run()
-    request.ordered_outputs()
-    assert [item.parent.stage for item, _ in request.outputs if item.parent is not None] == [1, 2, 2]
+    assert [output for _, output in request.ordered_outputs()] == ["r0//", "r0//0", "r0//1"]
+
+
+class Output:
+    """Something that can be watched being freed."""
+
+
+def test_an_answer_that_was_read_is_freed_with_its_request_and_no_later() -> None:
+    """Without the help of the garbage collector, which would come when it likes."""
+    world = world_of(pipeline(a=v(b=2), b=stage(variant("v", 10.0), after="a")))
+    request = world.arrive()
+    world.run()
+    request.outputs = [(item, Output()) for item, _ in request.outputs]
+    watched = [weakref.ref(output) for _, output in request.outputs]
+    gc.disable()
+    try:
+        assert request.ordered_outputs() is request.ordered_outputs()
+        assert all(ref() is not None for ref in watched)
+        world.requests.clear()
+        del request
+        assert [ref() for ref in watched] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_payloads_are_let_go_when_their_item_is_done() -> None:

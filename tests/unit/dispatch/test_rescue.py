@@ -13,6 +13,7 @@ from triscale.testing.builders import TableTimes, pipeline, plan, stage, variant
 from triscale.testing.world import World
 
 BIG, MIDDLE, SMALL = 0, 1, 2
+TIMES = {BIG: 0.040, MIDDLE: 0.020, SMALL: 0.005}
 
 
 def three_sizes(slo_ms: float = 1000.0) -> Pipeline:
@@ -39,21 +40,21 @@ def state_of(what: Pipeline) -> StageState:
 )
 def test_the_most_accurate_variant_in_time_is_chosen(slack: float, chosen: int) -> None:
     state = state_of(three_sizes())
-    assert best_in_time(state, {BIG: 1, MIDDLE: 1, SMALL: 1}, [(0.0, 1.0)], slack) == chosen
+    assert best_in_time(state, TIMES, [(0.0, 1.0)], slack) == chosen
 
 
 def test_the_accuracy_of_the_whole_way_counts_not_only_of_this_stage() -> None:
     """With 60 ms, big here (40 ms) forces 0.5 downstream (0.45 in all); middle here leaves time for 0.9 (0.72)."""
     state = state_of(three_sizes())
     onward = [(0.010, 0.5), (0.040, 0.9)]
-    assert best_in_time(state, {BIG: 1, MIDDLE: 1, SMALL: 1}, onward, 0.060) == MIDDLE
-    assert best_in_time(state, {BIG: 1, MIDDLE: 1, SMALL: 1}, onward, 0.080) == BIG
+    assert best_in_time(state, TIMES, onward, 0.060) == MIDDLE
+    assert best_in_time(state, TIMES, onward, 0.080) == BIG
 
 
 def test_of_equally_accurate_ways_the_faster_one_is_chosen() -> None:
     what = pipeline(s=stage(variant("slow", 20.0, accuracy=0.8), variant("fast", 10.0, accuracy=0.8)))
     state = state_of(what)
-    assert best_in_time(state, {0: 1, 1: 1}, [(0.0, 1.0)], 0.1) == 1
+    assert best_in_time(state, {0: 0.02, 1: 0.01}, [(0.0, 1.0)], 0.1) == 1
 
 
 def world_of(what: Pipeline) -> World:

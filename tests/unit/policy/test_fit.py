@@ -8,7 +8,7 @@ import pytest
 
 from triscale.policy.fit import Fit, Point, Surface
 
-# p95 seconds of two models over (batch, cores), measured by the authors of Sponge (github.com/saeid93/sponge at aa00b56).
+# p95 seconds of two models over (batch, cores), measured for Sponge (github.com/saeid93/sponge at aa00b56).
 YOLOV5S: list[Point] = [
     (b, c, s)
     for b, row in {

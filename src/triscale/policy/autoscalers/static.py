@@ -101,7 +101,7 @@ def _unknown(graph: Graph, fixed: Mapping[int, int]) -> _Choice:
     )
     specs = [graph.pipeline.stages[name].variants[best[s]] for s, name in enumerate(graph.stages)]
     accuracy = math.prod(graph.accuracy[s][v] for s, v in enumerate(best))
-    return _Choice(best, tuple(min(8, spec.max_batch) for spec in specs), 0.0, 0.0, accuracy)
+    return _Choice(best, tuple(min(32, spec.max_batch) for spec in specs), 0.0, 0.0, accuracy)
 
 
 def _choices(graph: Graph, profile: Profile, cores: int, fixed: Mapping[int, int]) -> Iterator[_Choice]:

@@ -25,6 +25,9 @@ _SAME = 1e-5
 _WAIT_SLACK = 0.02
 """Part of the SLO by which a predicted wait may differ from its tabulated value."""
 
+_MOST_STEPS = 100_000
+"""Of the search for a packing."""
+
 Load = Mapping[tuple[int, str], float]
 
 
@@ -213,21 +216,32 @@ class _Checker:
             yield f"{self.plan.cores:g} shared cores are planned, more than there are"
 
     def _packing(self) -> Iterator[str]:
-        """First fit, decreasing: the widest replicas first, then the largest in memory."""
-        replicas: list[tuple[int, int, int, str]] = []
+        """Each replica finds a node: by search, the largest first."""
+        replicas: list[tuple[int, int, int]] = []
         for stage, planned in enumerate(self.stages):
+            spec = self.graph.pipeline.stages[self.graph.stages[stage]]
             for group in planned.groups:
                 memory = sum(self.measured(stage, variant).memory_bytes for variant in group.variants)
-                spec = self.graph.pipeline.stages[self.graph.stages[stage]]
                 gpus = sum(spec.variant(variant).gpus for variant in group.variants) * group.lanes
-                entry = (gpus, group.lanes * group.threads, memory, self.graph.stages[stage])
-                replicas += [entry] * group.replicas
-        free = [[node.gpus, int(node.cores), node.memory_bytes or math.inf] for node in self.nodes]
-        for gpus, cores, memory, name in sorted(replicas, reverse=True):
-            need = (gpus, cores, memory)
-            home = next((room for room in free if all(n <= r for n, r in zip(need, room, strict=True))), None)
-            if home is None:
-                yield f"{name}: no node has room for a replica of {cores} cores, {memory} bytes and {gpus} GPUs"
-                continue
-            for i, amount in enumerate(need):
-                home[i] -= amount
+                replicas += [(gpus, group.lanes * group.threads, memory)] * group.replicas
+        rooms = [(node.gpus, int(node.cores), float(node.memory_bytes or math.inf)) for node in self.nodes]
+        if not _pack(sorted(replicas, reverse=True), rooms, [_MOST_STEPS]):
+            sizes = ", ".join(f"{cores} cores" + f" {gpus} GPUs" * (gpus > 0) for gpus, cores, _ in replicas)
+            yield f"no way was found to put replicas of {sizes} on the nodes"
+
+
+def _pack(replicas: Sequence[tuple[int, int, int]], rooms: list[tuple[int, int, float]], steps: list[int]) -> bool:
+    """Whether the replicas (GPUs, cores, memory) fit the rooms; gives up, saying no, after so many steps."""
+    if not replicas:
+        return True
+    gpus, cores, memory = replicas[0]
+    steps[0] -= 1
+    for i, room in enumerate(rooms):
+        fits = gpus <= room[0] and cores <= room[1] and memory <= room[2]
+        if steps[0] <= 0 or not fits or room in rooms[:i]:
+            continue
+        rooms[i] = (room[0] - gpus, room[1] - cores, room[2] - memory)
+        if _pack(replicas[1:], rooms, steps):
+            return True
+        rooms[i] = room
+    return False

@@ -83,10 +83,8 @@ class Compiled:
     def request_costs(self, budgets: Array) -> Array:
         """(rows of budgets, ways): least core-seconds per request; inf where a variant does not fit its budget."""
         cost = np.zeros((len(budgets), len(self.ways)))
-        with np.errstate(invalid="ignore"):
-            for stage, costs in enumerate(item_costs(self._problem, budgets)):
-                visits = self.ways.visits[:, stage]
-                cost += np.where(visits > 0.0, visits * costs[:, self.ways.variants[:, stage]], 0.0)
+        for stage, costs in enumerate(item_costs(self._problem, budgets)):
+            cost += self.ways.visits[:, stage] * costs[:, self.ways.variants[:, stage]]
         return cost
 
     def _supply(self, kind: Kind, budget_s: float) -> Supply:

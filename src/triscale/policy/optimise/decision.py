@@ -54,21 +54,10 @@ class Decision:
     def with_least_replicas(self, problem: Problem) -> Decision:
         """The same with at least one lane for each replica that a stage must have."""
         pools = dict(self.pools)
-        main = max(self.ways, key=lambda way: way[1], default=None)
-        if main is None:
-            return self
         for stage, name in enumerate(problem.graph.stages):
-            least = problem.settings.bounds(name).least
             mine = {key: pool for key, pool in pools.items() if key[0] == stage}
-            short = least - sum(pool.lanes for pool in mine.values())
-            if short <= 0:
-                continue
-            if mine:
+            short = problem.settings.bounds(name).least - sum(pool.lanes for pool in mine.values())
+            if short > 0 and mine:
                 key = max(mine, key=lambda key: (mine[key].items_per_s, -key[1]))
                 pools[key] = replace(pools[key], lanes=pools[key].lanes + short)
-            else:
-                variant = main[0][stage]
-                points = problem.choices[stage][variant].points
-                fastest = min(points, key=lambda point: (point.threads, point.fixed_s))
-                pools[stage, variant] = Pooled(fastest, short, 0.0)
         return replace(self, pools=pools)

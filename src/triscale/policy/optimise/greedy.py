@@ -149,9 +149,8 @@ def _lanes(problem: Problem, budgets: tuple[float, ...], mix: Sequence[tuple[int
         ways.append((way, part))
         accuracy += part * float(known.ways.accuracy[row])
         for stage, items in enumerate(known.visits(row)):
-            if items > 0.0:
-                key = (stage, way[stage])
-                loads[key] = loads.get(key, 0.0) + problem.demand * part * items
+            key = (stage, way[stage])
+            loads[key] = loads.get(key, 0.0) + problem.demand * part * items
     supplies = known.supplies(budgets)
     pools: dict[tuple[int, int], Pooled] = {}
     cores = 0

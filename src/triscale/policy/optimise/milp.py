@@ -192,6 +192,8 @@ class _Search:
         supplies = self.compiled.supplies(node.budgets)
         if node.low is None or node.high is None:
             node.low, node.high = self._root_bounds(supplies)
+        if self._too_large(node.low):
+            return []
         self.subproblems += 1
         relaxed = self.relaxation.solve(node.low, node.high, supplies)
         if relaxed is None or self._good_enough(relaxed.value):
@@ -207,6 +209,18 @@ class _Search:
             if lows[index] <= highs[index]:
                 children.append(_Node(-relaxed.value, next(self.order), None, node.budgets, lows, highs))
         return children
+
+    def _too_large(self, low: Array) -> bool:
+        """Whether the variants that must be used, and the smallest of the other stages, exceed the nodes' memory."""
+        nodes = self.problem.nodes
+        if not all(node.memory_bytes for node in nodes):
+            return False
+        choices = self.problem.choices
+        used = {(kind.stage, kind.variant) for kind, least in zip(self.kinds, low, strict=False) if least >= 1.0}
+        held = sum(choices[stage][variant].memory_bytes for stage, variant in used)
+        other = [c for stage, c in enumerate(choices) if not any(s == stage for s, _ in used)]
+        held += sum(min(choice.memory_bytes for choice in stage) for stage in other)
+        return held > sum(node.memory_bytes for node in nodes)
 
     def _root_bounds(self, supplies: Sequence[Supply]) -> tuple[Array, Array]:
         stages = len(self.problem.choices)
@@ -226,6 +240,8 @@ class _Search:
 
     def _decision(self, shares: Array, supplies: Sequence[Supply]) -> Decision | None:
         shares = np.where(shares > 1e-9, shares, 0.0)
+        if not shares.any():
+            return None
         pools: dict[tuple[int, int], Pooled] = {}
         for (stage, variant), load in _loads(self.ways, shares, self.problem.demand).items():
             options = [
@@ -322,8 +338,7 @@ def _loads(ways: Ways, shares: Array, demand: float) -> dict[tuple[int, int], fl
         ways.variants[rows].tolist(), ways.visits[rows].tolist(), shares[rows].tolist(), strict=True
     ):
         for stage, variant in enumerate(way):
-            if visits[stage] > 0.0:
-                loads[stage, variant] = loads.get((stage, variant), 0.0) + demand * share * visits[stage]
+            loads[stage, variant] = loads.get((stage, variant), 0.0) + demand * share * visits[stage]
     return loads
 
 

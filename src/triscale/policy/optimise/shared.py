@@ -238,7 +238,7 @@ def _pool(problem: Problem, hull: Hull, row: int) -> tuple[float, float, float, 
     batches: list[tuple[float, Point, float]] = []
     for stage, items in enumerate(known.visits(row)):
         point = known.supplies(hull.budgets)[known.kinds_of((stage, known.way(row)[stage]))[0]].point(1)
-        if point is not None and items > 0.0:
+        if point is not None:
             batches.append((items / point.batch, point, problem.bursts[stage]))
     total = sum(rate for rate, _, _ in batches)
     mean = sum(rate * point.mean_s for rate, point, _ in batches) / total

@@ -187,6 +187,10 @@ class _Solving:
         """Not all demand can be carried: as much as can, then as accurately as can be."""
         problem = self.problem
         start = most_served(problem)
+        if problem.settings.wait == "queue":
+            # The program knows waits for every number of lanes, the search on a grid of budgets.
+            ways = compiled(problem).ways
+            start = _more(start, self._most_of(compiled(problem).way(int(ways.accuracy.argmax()))))
         if self.solver == "greedy":
             return self._plan(start, "overload", "greedy", 1.0) if start else self._empty(self._too_small())
         most = search(problem, "served", start=start, stop_at=self.stop_at, clock=self.clock)

@@ -21,10 +21,13 @@ from triscale.policy.optimise.points import TOLERANCE
 from triscale.policy.optimise.problem import Choice, Problem
 from triscale.policy.waiting import Array
 
-__all__ = ["MOST_WAYS", "Indices", "Ways", "joined", "routes", "visits_of", "way_accuracy", "ways_of"]
+__all__ = ["MOST_WAYS", "RARELY", "Indices", "Ways", "joined", "routes", "visits_of", "way_accuracy", "ways_of"]
 
 MOST_WAYS = 20_000
 """Beyond this many, variants that others outdo are left out until the rest is fewer."""
+
+RARELY = 1e-3
+"""Items per request at a stage that is never reached: it must be there all the same."""
 
 Indices = npt.NDArray[np.intp]
 
@@ -85,6 +88,7 @@ def ways_of(problem: Problem) -> Ways:
             child = graph.children[parent].index(stage)
             fan_out = np.array([choice.fan_out[child] for choice in problem.choices[parent]])
             visits[:, stage] += visits[:, parent] * fan_out[variants[:, parent]]
+        visits[:, stage] = np.maximum(visits[:, stage], RARELY)
     return Ways(variants, _accuracy(problem, variants), visits)
 
 
@@ -103,10 +107,11 @@ def visits_of(problem: Problem, way: tuple[int, ...]) -> list[float]:
     visits = [1.0] * len(way)
     for stage, parents in enumerate(graph.parents):
         if stage and not graph.joins[stage]:
-            visits[stage] = sum(
+            items = sum(
                 visits[parent] * problem.choices[parent][way[parent]].fan_out[graph.children[parent].index(stage)]
                 for parent in parents
             )
+            visits[stage] = max(items, RARELY)
     return visits
 
 
