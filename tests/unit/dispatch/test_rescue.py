@@ -229,3 +229,67 @@ def test_the_plan_without_lanes_is_stood_in_for_by_what_there_is() -> None:
     world.run()
     assert world.log[1] == "0 run b0 s/middle on middle: r0"
     assert world.dispatcher.accounts.stages[0].rescued == 0
+
+
+class TestSiblings:
+    """Items of one request at one stage run on the same lanes, and must be in time together."""
+
+    def world(self, lanes: int = 1) -> World:
+        """Big takes 20 ms for one item, small 5 ms; no batches."""
+        what = pipeline(
+            s=stage(variant("big", 20.0, accuracy=0.9, max_batch=1), variant("small", 5.0, accuracy=0.6, max_batch=1))
+        )
+        world = World(what, plan(what), settings=Settings(admission=False, margin=0.0))
+        world.replica("s-0", "s", lanes=lanes)
+        return world
+
+    def ran(self, world: World) -> list[int]:
+        return world.dispatcher.accounts.stages[0].items_run
+
+    def test_all_are_rescued_when_the_last_would_be_late(self) -> None:
+        """The first alone has time for big (20 ms), but then only 4 ms would be left for the other three."""
+        world = self.world()
+        world.arrive(rows=4, within_s=0.024)
+        world.run()
+        assert world.log[-1] == "0.02 end r0 answered"
+        assert self.ran(world) == [0, 4]
+
+    def test_they_are_left_to_the_plan_when_there_are_lanes_or_time_enough(self) -> None:
+        for lanes, within in ((1, 0.081), (2, 0.041), (4, 0.021)):
+            world = self.world(lanes)
+            world.arrive(rows=4, within_s=within)
+            world.run()
+            assert self.ran(world) == [4, 0]
+
+    def test_the_plan_takes_over_again_as_soon_as_the_rest_is_in_time_by_it(self) -> None:
+        """60 ms: three on big would do, four would not. After one on small (5 ms), 55 ms do not fit three; after
+        another, 50 ms do fit two.
+        """
+        world = self.world()
+        world.arrive(rows=4, within_s=0.06)
+        world.run()
+        assert self.ran(world) == [2, 2]
+        assert world.log[-1] == "0.05 end r0 answered"
+
+    def test_when_not_all_can_be_in_time_as_many_as_possible_are(self) -> None:
+        """12 ms are enough for two on small, or none on big."""
+        what = pipeline(
+            partial="allow",
+            s=stage(variant("big", 12.0, accuracy=0.9, max_batch=1), variant("small", 5.0, accuracy=0.6, max_batch=1)),
+        )
+        world = World(what, plan(what), settings=Settings(admission=False, margin=0.0))
+        world.replica("s-0", "s")
+        world.arrive(rows=4, within_s=0.012)
+        world.run()
+        assert world.log[-1] == "0.01 end r0 answered without 2"
+
+    def test_on_time_together_they_are_left_to_the_planned_lanes_though_others_are_idle(self) -> None:
+        what = pipeline(
+            s=stage(variant("big", 20.0, accuracy=0.9, max_batch=1), variant("small", 5.0, accuracy=0.6, max_batch=1))
+        )
+        world = World(what, plan(what), settings=Settings(admission=False, margin=0.0))
+        world.replica("big", "s", "big")
+        world.replica("small", "s", "small")
+        world.arrive(rows=4)
+        world.run()
+        assert self.ran(world) == [4, 0]
