@@ -158,6 +158,8 @@ class Fleet:
 
     def orders(self) -> list[Order]:
         """What the driver is asked for, once."""
+        if not self._shrunk and not self._orders:
+            return []
         # Only now, for a later resize may have made an earlier one's answer wrong.
         for replica in self._shrunk.values():
             if self._replicas.get(replica.id) is replica and replica.settled and not replica.draining:

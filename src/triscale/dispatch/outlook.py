@@ -73,8 +73,12 @@ class Outlook:
         # What runs is half done on average.
         lives = [stage.live - 0.5 * stage.running for stage in self._stages]
         lives[0] += rows - 1
-        waits: list[float] = [sum(map(mul, lives, row)) for row in self._work]
-        return max(0.0, *waits)
+        longest = 0.0
+        for row in self._work:
+            wait: float = sum(map(mul, lives, row))
+            if wait > longest:
+                longest = wait
+        return longest
 
     def _by_plan(self, child: StageState, items: float) -> float:
         """Time that one request's items, emitted at one instant, take at `child` by the plan, nothing else waiting."""

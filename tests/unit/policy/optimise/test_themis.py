@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import pytest
 
 from triscale.core.graph import Graph
+from triscale.core.pipeline import Pipeline
 from triscale.core.profile import LatencyPoint, Profile, VariantProfile
 from triscale.policy.optimise import Problem, Settings, solve
 from triscale.policy.optimise.themis import Instances, Revision, StageModel, horizontal, vertical
-from triscale.testing.builders import pipeline, stage, variant
+from triscale.testing.builders import stage, variant
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,8 @@ def world(case: Case) -> tuple[Graph, Profile]:
             seconds = ((model.alpha + model.beta) * batch + model.gamma + model.zeta) / 1000.0
             points.append(LatencyPoint(batch=batch, p50_s=seconds, p95_s=seconds, p99_s=seconds))
         measured[name] = {"only": VariantProfile(latency=tuple(points))}
-    return Graph.of(pipeline(float(case.slo_ms), **stages)), Profile(pipeline="test", stages=measured)
+    spec = Pipeline(name="test", slo_ms=float(case.slo_ms), stages=stages)
+    return Graph.of(spec), Profile(pipeline="test", stages=measured)
 
 
 @pytest.mark.parametrize("name", CASES)
