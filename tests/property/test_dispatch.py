@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from triscale.core.pipeline import Pipeline, Stage, Variant
 from triscale.core.plan import Plan, StagePlan, VariantPlan
 from triscale.core.request import Outcome, Reason
+from triscale.dispatch.commands import Commands
 from triscale.dispatch.settings import Settings
 from triscale.dispatch.work import Batch
 from triscale.testing.world import World, WorldError
@@ -128,13 +129,30 @@ def scenarios(draw: st.DrawFn, *, steady: bool | None = None) -> Scenario:
     )
 
 
+class Busy(World):
+    """A world in which no lane may be idle while the plan gives it something to do, and it would do it at once."""
+
+    def step(self) -> Commands:
+        commands = super().step()
+        told = self.dispatcher.settings.drop
+        for stage in self.dispatcher.stages:
+            # Rescue may leave an item to a lane that is still busy; lingering and reserved cores are idle on purpose.
+            if told == "reroute" or stage.linger_s or not stage.queue or self.dispatcher._fleet.cores:
+                continue
+            routes = stage.routes[stage.queue.at(0).row]
+            idle = [group for group in stage.groups if group.available() and routes.pick(group.variants) >= 0]
+            if idle:
+                raise WorldError(f"t={self.now!r}: stage {stage.index} has {len(stage.queue)} items and idle lanes")
+        return commands
+
+
 class Play:
     """A scenario being played: its random events, and what must hold of every batch."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.rng = rng = random.Random(scenario.seed)
-        self.world = world = World(
+        self.world = world = Busy(
             scenario.pipeline, scenario.plans[0], settings=scenario.settings, rng=rng, probe=scenario.steady
         )
         self.serial = 0

@@ -21,9 +21,10 @@ class KillReplica:
 
 @dataclass(frozen=True, slots=True)
 class LanesClosed:
-    """A resize that took something away is done: the replica runs at most `lanes` batches from now on.
+    """A resize is done: the replica runs at most `lanes` batches from now on, on no more threads than it should.
 
-    The cores of the others may be taken. After several resizes `lanes` is what the last one left.
+    What that leaves of its cores may be taken. Every resize is answered, at once if it closes nothing; several that
+    overtake each other are answered once, with the lanes that the last one left.
     """
 
     replica: ReplicaId
@@ -41,7 +42,10 @@ Order: TypeAlias = KillReplica | LanesClosed | ReplicaDrained
 
 
 class Commands:
-    """Everything decided in one step, in the order decided."""
+    """Everything decided in one step, each list in the order decided.
+
+    Obey the orders first: the runs count on the cores of a replica that is to be killed.
+    """
 
     __slots__ = ("ends", "orders", "runs")
 

@@ -97,7 +97,7 @@ class Dispatcher:
         self._fleet.ready(replica, stage, variants, lanes, threads, node, now)
 
     def resize(self, replica: ReplicaId, lanes: int, threads: int, now: float) -> None:
-        """Use so many lanes of so many threads. Growing holds at once; all else ends with a LanesClosed order.
+        """Use so many lanes of so many threads. Growing holds at once; a LanesClosed order says when all of it does.
 
         Call after the engine granted more cores, and before it takes any away. A later call supersedes a shrink
         that is not done yet: one order, with the lanes that there are then, answers both. Replicas that are unknown

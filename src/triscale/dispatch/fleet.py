@@ -27,7 +27,7 @@ class Fleet:
         "_next_batch",
         "_orders",
         "_replicas",
-        "_shrunk",
+        "_resized",
         "_stages",
         "changed",
         "cores",
@@ -46,8 +46,8 @@ class Fleet:
         """Lanes or cores came or went since this was last cleared."""
         self.running: dict[int, Batch] = {}
         self._orders: list[Order] = []
-        self._shrunk: dict[ReplicaId, ReplicaState] = {}
-        """Replicas of which a shrink seems to be done."""
+        self._resized: dict[ReplicaId, ReplicaState] = {}
+        """Replicas of which a resize seems to be done."""
 
     def share_cores(self, node: str, cores: float) -> None:
         """Lanes of `node` run only while one of its `cores` is free."""
@@ -77,16 +77,14 @@ class Fleet:
         self._fit(replica, lanes, threads, now)
 
     def resize(self, name: ReplicaId, lanes: int, threads: int, now: float) -> None:
-        """Open or close lanes; other threads hold from a lane's next batch on.
+        """Open or close lanes; other threads hold from a lane's next batch on. LanesClosed follows when that is done.
 
         Replicas that are unknown or draining are left alone.
         """
         replica = self._replicas.get(name)
         if replica is None or replica.draining:
             return
-        open_lanes = sum(not lane.closing for lane in replica.lanes)
-        if lanes <= open_lanes or threads < replica.threads:
-            replica.shrinking = True
+        replica.resizing = True
         self._fit(replica, lanes, threads, now)
         self._settle(replica)
 
@@ -146,26 +144,26 @@ class Fleet:
                 lane.closing = True
 
     def _settle(self, replica: ReplicaState) -> None:
-        """A shrink or a drain may be done; the drained are forgotten."""
-        if not (replica.shrinking or replica.draining) or not replica.settled:
+        """A resize or a drain may be done; the drained are forgotten."""
+        if not (replica.resizing or replica.draining) or not replica.settled:
             return
         if replica.draining:
             del self._replicas[replica.id]
             del self._stages[replica.stage].replicas[replica.id]
             self._orders.append(ReplicaDrained(replica.id))
         else:
-            self._shrunk[replica.id] = replica
+            self._resized[replica.id] = replica
 
     def orders(self) -> list[Order]:
         """What the driver is asked for, once."""
-        if not self._shrunk and not self._orders:
+        if not self._resized and not self._orders:
             return []
         # Only now, for a later resize may have made an earlier one's answer wrong.
-        for replica in self._shrunk.values():
+        for replica in self._resized.values():
             if self._replicas.get(replica.id) is replica and replica.settled and not replica.draining:
-                replica.shrinking = False
+                replica.resizing = False
                 self._orders.append(LanesClosed(replica.id, len(replica.lanes)))
-        self._shrunk.clear()
+        self._resized.clear()
         orders, self._orders = self._orders, []
         return orders
 
@@ -202,7 +200,7 @@ class Fleet:
             replica.lanes.remove(lane)
         else:
             stage.rest_lane(lane)
-        if replica.shrinking or replica.draining:
+        if replica.resizing or replica.draining:
             self._settle(replica)
 
     def hung(self, now: float) -> Batch | None:

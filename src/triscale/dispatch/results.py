@@ -10,7 +10,8 @@ __all__ = ["Completion", "ItemResult", "Rejection"]
 Completion: TypeAlias = "tuple[object | None, Sequence[Sequence[object]]]"
 """(output for the client or None, per child stage in the graph's order the payloads of the items emitted for it).
 
-Payloads are opaque here: the server's are `wire.Payload`s, the simulator's are None.
+There may be fewer sequences than children (nothing was emitted for the others), never more. Payloads are opaque here:
+the server's are `wire.Payload`s, the simulator's are None.
 """
 
 

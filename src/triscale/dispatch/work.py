@@ -244,7 +244,7 @@ class Lane:
 class ReplicaState:
     """A replica as the dispatcher sees it."""
 
-    __slots__ = ("draining", "id", "lanes", "node", "shrinking", "stage", "threads", "variants")
+    __slots__ = ("draining", "id", "lanes", "node", "resizing", "stage", "threads", "variants")
 
     def __init__(self, name: ReplicaId, stage: int, variants: tuple[int, ...], threads: int, node: str) -> None:
         self.id = name
@@ -255,7 +255,7 @@ class ReplicaState:
         self.node = node
         self.lanes: list[Lane] = []
         self.draining = False
-        self.shrinking = False
+        self.resizing = False
         """A LanesClosed order is due when it runs no more, and no wider, lanes than it should."""
 
     @property

@@ -38,7 +38,7 @@ def test_new_lanes_take_work_at_once() -> None:
     world.resize("s-0", 3)
     world.run(until=0.0)
     assert len(world.running) == 3
-    assert not any("closed" in line for line in world.log), "nothing was taken away"
+    assert "0 closed s-0 to 3" in world.log, "answered at once: nothing was taken away"
 
 
 def test_idle_lanes_are_closed_at_once() -> None:

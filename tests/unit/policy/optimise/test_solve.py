@@ -232,7 +232,7 @@ class TestWhatAPlanSays:
             find=stage(variant("good", 40.0, accuracy=1.0), variant("quick", 10.0, accuracy=0.8)),
             read=stage(variant("good", 20.0, accuracy=1.0), variant("quick", 5.0, accuracy=0.8), after="find"),
         )
-        plan = solve(problem(spec, 110.0, 5, Settings(wait="none", utilisation=1.0)))
+        plan = solve(problem(spec, 210.0, 5, Settings(wait="none", utilisation=1.0)))
         assert plan.mode == "accuracy"
         # The best follow the best: products of accuracies are worth more that way.
         assert plan.stages["read"].by_parent["good"].get("good", 0.0) > plan.stages["read"].by_parent["quick"].get(
