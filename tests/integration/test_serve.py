@@ -213,8 +213,7 @@ def test_a_taken_port_is_an_error_that_says_so(serve: Serve, echo: Echo) -> None
     )
     assert run.returncode == 2
     assert (
-        f"cannot listen on 127.0.0.1:{port}: Address already in use; stop what uses it, or choose another port"
-        in run.stderr
+        f"cannot listen on 127.0.0.1:{port}: Address already in use; stop what uses it, or choose another" in run.stderr
     )
 
 

@@ -41,7 +41,7 @@ AFTER = 1e-6
 _CROWDED = 0.5
 """A stage is crowded when working off its queue takes more than this part of the last item's slack."""
 _LOOK_AHEAD = 64
-"""Items looked at for one whose path has a lane, where the plan's shares depend on the path."""
+"""Items looked at for one that need not wait although the head had better."""
 
 
 class _Choice(NamedTuple):
@@ -217,7 +217,7 @@ class Batcher:
                 return _Choice(group, planned, position, largest(stage, planned, waiting, slack - reserve, together))
             # It waits for a lane that the plan gives it, until that would make it late.
             self.held_until = min(self.held_until, deadline - reserve - here + AFTER)
-            return _other_path(stage, position)
+            return _next_unlike(stage, position)
         onward = self.outlook.options[stage.index]
         fastest = onward[0][0]
         idle = _held(groups)
@@ -274,7 +274,7 @@ class Batcher:
         """The same where nothing is rescued: the item is run by the plan, late or not, or dropped."""
         stage, _, position, item, group, planned, waiting, goal, _, now = case
         if group is None:
-            return _other_path(stage, position)
+            return _next_unlike(stage, position)
         s = stage.index
         slack = item.request.deadline - now
         here = quickest(stage, planned, waiting, goal, 1.0)
@@ -377,13 +377,18 @@ def _quickest_alone(stage: StageState, variants: Sequence[int]) -> float:
     return min(stage.models[v].predict(1) for v in variants)
 
 
-def _other_path(stage: StageState, position: int) -> int | None:
-    """The position of the next item for which the plan has other lanes; None when there is none nearby."""
-    if not stage.by_path:
-        return None
+def _next_unlike(stage: StageState, position: int) -> int | None:
+    """Where to go on behind an item that had better wait: those due later had better, too, unless they differ.
+
+    That is, the plan has other lanes for their path, they need no company, or more siblings make them late earlier.
+    None when there is no such item nearby.
+    """
     queue = stage.queue
-    mine = stage.routes[queue.at(position).row]
+    s = stage.index
+    first = queue.at(position)
+    routes, solo, siblings = stage.routes[first.row], first.solo, first.request.live[s]
     for other in range(position + 1, min(len(queue), _LOOK_AHEAD)):
-        if stage.routes[queue.at(other).row] is not mine:
+        item = queue.at(other)
+        if item.request.live[s] > siblings or item.solo is not solo or stage.routes[item.row] is not routes:
             return other
     return None

@@ -293,3 +293,18 @@ class TestSiblings:
         world.arrive(rows=4)
         world.run()
         assert self.ran(world) == [4, 0]
+
+    def test_a_request_that_is_late_for_its_siblings_does_not_wait_behind_one_that_is_not(self) -> None:
+        """At 1 ms r1 can wait for big, busy until 20 ms. Behind it r2 has four items for each lane, and 70 ms."""
+        what = pipeline(
+            s=stage(variant("big", 20.0, accuracy=0.9, max_batch=1), variant("small", 5.0, accuracy=0.6, max_batch=1))
+        )
+        world = World(what, plan(what), settings=Settings(admission=False, margin=0.0))
+        world.replica("big", "s", "big")
+        world.arrive()
+        world.run(until=0.001)
+        world.replica("small", "s", "small")
+        world.arrive(within_s=0.06)
+        world.arrive(rows=8, within_s=0.07)
+        world.run(until=0.001)
+        assert world.log[-1] == "0.001 run b1 s/small on small: r2[0]"

@@ -13,7 +13,7 @@ import numpy as np
 from triscale.policy.optimise.budgets import Splitter, item_costs
 from triscale.policy.optimise.problem import Problem
 from triscale.policy.optimise.supply import Supply
-from triscale.policy.optimise.ways import Ways, ways_of
+from triscale.policy.optimise.ways import Ways, joined, ways_of
 from triscale.policy.waiting import Array
 
 __all__ = ["Compiled", "Kind", "compiled"]
@@ -52,6 +52,9 @@ class Compiled:
         )
         self.cost: Array = self.request_costs(self.splits)
         """(splits, ways): least core-seconds per request; inf where a variant does not fit its budget."""
+        self.least_cost: Array = _least_costs(problem, self.ways)
+        """(ways,): core-seconds per request at the very least, whatever the SLO."""
+        self.joined = joined(problem.graph)
         self._supplies: dict[tuple[float, ...], tuple[Supply, ...]] = {}
         self._ways: list[tuple[int, ...]] = [tuple(way) for way in self.ways.variants.tolist()]
         self._visits: list[list[float]] = self.ways.visits.tolist()
@@ -101,6 +104,14 @@ def compiled(problem: Problem) -> Compiled:
     if not isinstance(found, Compiled):
         found = problem.memo["compiled"] = Compiled(problem)
     return found
+
+
+def _least_costs(problem: Problem, ways: Ways) -> Array:
+    cost = np.zeros(len(ways))
+    for stage, choices in enumerate(problem.choices):
+        least = [min((point.cores_per_item for point in choice.points), default=np.inf) for choice in choices]
+        cost += ways.visits[:, stage] * np.array(least)[ways.variants[:, stage]]
+    return cost
 
 
 def _drop_outdone(kinds: Sequence[Kind], supplies: list[Supply]) -> None:

@@ -19,7 +19,6 @@ from triscale.policy.optimise.decision import Decision, Pooled
 from triscale.policy.optimise.place import fits
 from triscale.policy.optimise.problem import Problem
 from triscale.policy.optimise.supply import Supply
-from triscale.policy.optimise.ways import joined
 from triscale.policy.waiting import Array
 
 __all__ = ["Hull", "best_mix", "hulls_of", "least_allowed", "most_served"]
@@ -27,7 +26,7 @@ __all__ = ["Hull", "best_mix", "hulls_of", "least_allowed", "most_served"]
 _MOST_HULLS = 24
 _TRIES = 3
 """Splits that are rounded, best first."""
-_STEPS = 8
+_STEPS = 7
 """Halvings in which a mix slides to what fits."""
 
 
@@ -64,9 +63,10 @@ class Hull:
 
 
 def best_mix(problem: Problem) -> Decision | None:
-    """All requests carried, as accurately as two ways can; None where nothing was found that carries them."""
-    if problem.demand <= 0.0:
-        return None
+    """All requests carried, as accurately as two ways can; None where nothing was found that carries them.
+
+    The demand must be above 0.
+    """
     each = problem.cores / problem.demand
     best: Decision | None = None
     for hull in sorted(hulls_of(problem), key=lambda hull: -hull.value(each))[:_TRIES]:
@@ -112,7 +112,7 @@ def least_allowed(hull: Hull, least: float) -> tuple[tuple[int, float], ...]:
 def _round(problem: Problem, hull: Hull, each: float) -> Decision | None:
     """The most accurate mix whose whole lanes fit."""
     decision = _lanes(problem, hull.budgets, hull.mix(each))
-    if decision is not None or not hull.rows:
+    if decision is not None:
         return _allowed(problem, decision)
     low, high = hull.cost[0], min(each, hull.cost[-1])
     best = _lanes(problem, hull.budgets, hull.mix(low))
@@ -137,14 +137,12 @@ def _allowed(problem: Problem, decision: Decision | None) -> Decision | None:
 def _lanes(problem: Problem, budgets: tuple[float, ...], mix: Sequence[tuple[int, float]]) -> Decision | None:
     """Whole lanes for a mix; None where they do not fit the cluster."""
     known = compiled(problem)
-    if not mix or (len(mix) > 1 and _differ_where_joined(problem, known, mix)):
+    if not mix or (len(mix) > 1 and _differ_where_joined(known, mix)):
         return None
     loads: dict[tuple[int, int], float] = {}
     ways: list[tuple[tuple[int, ...], float]] = []
     accuracy = 0.0
     for row, part in mix:
-        if part <= 0.0:
-            continue
         way = known.way(row)
         ways.append((way, part))
         accuracy += part * float(known.ways.accuracy[row])
@@ -176,9 +174,9 @@ def _pool(known: Compiled, supplies: Sequence[Supply], key: tuple[int, int], loa
     return best
 
 
-def _differ_where_joined(problem: Problem, known: Compiled, mix: Sequence[tuple[int, float]]) -> bool:
+def _differ_where_joined(known: Compiled, mix: Sequence[tuple[int, float]]) -> bool:
     first = known.way(mix[0][0])
-    return any(known.way(row)[stage] != first[stage] for row, _ in mix[1:] for stage in joined(problem.graph))
+    return any(known.way(row)[stage] != first[stage] for row, _ in mix[1:] for stage in known.joined)
 
 
 def hulls_of(problem: Problem) -> list[Hull]:

@@ -17,21 +17,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from triscale.policy.optimise.bounds import split_bounds
 from triscale.policy.optimise.budgets import Box
-from triscale.policy.optimise.compiled import compiled
-from triscale.policy.optimise.decision import Decision, Pooled
-from triscale.policy.optimise.place import fits
+from triscale.policy.optimise.compiled import Kind, compiled
+from triscale.policy.optimise.decision import Decision
 from triscale.policy.optimise.problem import Problem
 from triscale.policy.optimise.relax import Goal, Relaxation, Relaxed, lane_price
+from triscale.policy.optimise.rounding import loads_of, mixed_stage, round_up
 from triscale.policy.optimise.supply import Supply
-from triscale.policy.optimise.ways import Indices, Ways, joined
+from triscale.policy.optimise.ways import Indices
 from triscale.policy.waiting import Array
 
 __all__ = ["Found", "search"]
 
 _INTEGRAL = 1e-6
-_PRICES = 12
-"""Steps in which the price of a core is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,6 @@ class _Search:
         self.ways = self.compiled.ways.only(self.rows)
         self.kinds = self.compiled.kinds
         self.stop_at, self.clock = stop_at, clock
-        self.joined = joined(problem.graph)
         self.best, self.value = start, self._worth(start) if start else -math.inf
         self.settled = -math.inf
         """The best bound among subproblems that were left because they could not do much better."""
@@ -143,7 +141,7 @@ class _Search:
         known = self.compiled
         if not known.complete:
             return self._open([known.splitter.root()])
-        bounds = self._bounds(known.cost[:, self.rows])
+        bounds = self._bounds(known.cost)
         return [
             _Node(-bound, next(self.order), None, tuple(budgets))
             for bound, budgets in zip(bounds, known.splits.tolist(), strict=True)
@@ -153,7 +151,7 @@ class _Search:
     def _open(self, boxes: Sequence[Box]) -> list[_Node]:
         """Subproblems for boxes of splits."""
         budgets = self.compiled.splitter.budgets(boxes)
-        bounds = self._bounds(self.compiled.request_costs(budgets)[:, self.rows])
+        bounds = self._bounds(self.compiled.request_costs(budgets))
         return [
             _Node(-bound, next(self.order), None if box.single else box, tuple(row))
             for box, bound, row in zip(boxes, bounds, budgets.tolist(), strict=True)
@@ -161,17 +159,7 @@ class _Search:
         ]
 
     def _bounds(self, cost: Array) -> list[float]:
-        """Per row of core-seconds, a bound on the goal: lanes may be fractions, and only all cores are limited."""
-        cost = self.problem.demand * np.where(np.isnan(cost), math.inf, cost)
-        cores = float(self.problem.cores)
-        cheapest = cost.min(axis=1)
-        if self.goal == "cores":
-            needed = (cheapest * self.served).tolist()
-            return [-value if value <= cores * (1.0 + 1e-9) else -math.inf for value in needed]
-        if self.goal == "served":
-            return [min(1.0, cores / value) if value < math.inf else -math.inf for value in cheapest.tolist()]
-        worth = self.ways.accuracy
-        return _priced(worth, cost, cores / self.served if self.served > 0.0 else math.inf, self.served)
+        return split_bounds(self.problem, self.ways.accuracy, cost[:, self.rows], self.goal, self.served)
 
     def _good_enough(self, bound: float) -> bool:
         """Whether nothing below this bound is worth a search."""
@@ -231,46 +219,12 @@ class _Search:
 
     def _try(self, relaxed: Relaxed, supplies: Sequence[Supply]) -> None:
         """Round the lanes up to what the shares need: a plan, if it fits the cluster."""
-        decision = self._decision(relaxed.shares, supplies)
+        decision = round_up(self.problem, self.ways, self.kinds, supplies, relaxed.shares, self.compiled.joined)
         if decision is None:
             return
         value = self._worth(decision)
         if value > self.value + 1e-12:
             self.best, self.value = decision, value
-
-    def _decision(self, shares: Array, supplies: Sequence[Supply]) -> Decision | None:
-        shares = np.where(shares > 1e-9, shares, 0.0)
-        if not shares.any():
-            return None
-        pools: dict[tuple[int, int], Pooled] = {}
-        for (stage, variant), load in _loads(self.ways, shares, self.problem.demand).items():
-            options = [
-                (lanes * kind.threads, i, lanes)
-                for i, kind in enumerate(self.kinds)
-                if (kind.stage, kind.variant) == (stage, variant) and (lanes := supplies[i].lanes(load)) is not None
-            ]
-            if not options:
-                return None
-            _, i, lanes = min(options)
-            point = supplies[i].point(max(1, lanes))
-            if point is None:
-                return None
-            pools[stage, variant] = Pooled(point, max(1, lanes), load)
-        if self._mixed(shares):
-            return None
-        ways = [
-            (tuple(way), share)
-            for way, share in zip(self.ways.variants.tolist(), shares.tolist(), strict=True)
-            if share
-        ]
-        decision = Decision(pools, tuple(ways), float(self.ways.accuracy @ shares))
-        decision = decision.with_least_replicas(self.problem)
-        return decision if fits(self.problem, decision) else None
-
-    def _mixed(self, shares: Array) -> int | None:
-        """A stage behind a join that would run several variants."""
-        used = self.ways.variants[shares > 1e-9]
-        return next((stage for stage in self.joined if len(set(used[:, stage].tolist())) > 1), None)
 
     def _worth(self, decision: Decision) -> float:
         """The objective of the relaxation, for a decision."""
@@ -303,7 +257,7 @@ class _Search:
         assert node.low is not None
         assert node.high is not None
         lanes = np.round(relaxed.lanes).astype(int)
-        loads = _loads(self.ways, np.where(relaxed.shares > 1e-9, relaxed.shares, 0.0), self.problem.demand)
+        loads = loads_of(self.ways, relaxed.shares, self.problem.demand)
         used = [i for i in range(len(self.kinds)) if lanes[i] > 0]
         for (stage, variant), load in loads.items():
             mine = [i for i in used if (self.kinds[i].stage, self.kinds[i].variant) == (stage, variant)]
@@ -311,61 +265,19 @@ class _Search:
                 # One variant runs with one number of threads.
                 return [(i, 0.0, 0.0) for i in mine]
             for i in mine:
-                open_bounds = node.low[i] < node.high[i]
-                if open_bounds and load > supplies[i].items(int(lanes[i])) * (1.0 + 1e-7):
+                # In between its bounds the line of the relaxation promises more than so many lanes carry.
+                if node.low[i] < node.high[i] and load > supplies[i].items(int(lanes[i])) * (1.0 + 1e-7):
                     n = float(lanes[i])
-                    if n < node.high[i]:
-                        return [(i, n + 1.0, math.inf), (i, 0.0, n)]
-                    return [(i, n, n), (i, 0.0, n - 1.0)]
-        stage_mixed = self._mixed(relaxed.shares)
-        if stage_mixed is not None:
-            mine = [i for i in used if self.kinds[i].stage == stage_mixed]
-            return [(i, 0.0, 0.0) for i in mine] if len(mine) > 1 else None
-        # What is left to break is the placement (memory, replicas): fewer kinds, or fewer of them.
-        for i in sorted(
-            used, key=lambda i: -self.problem.choices[self.kinds[i].stage][self.kinds[i].variant].memory_bytes
-        ):
-            if node.low[i] < 1.0:
-                return [(i, 0.0, 0.0), (i, 1.0, math.inf)]
-        return None
+                    return [(i, n + 1.0, math.inf), (i, n, n), (i, 0.0, n - 1.0)]
+        mixed = mixed_stage(self.ways, relaxed.shares, self.compiled.joined)
+        if mixed is not None:
+            return [(i, 0.0, 0.0) for i in used if self.kinds[i].stage == mixed]
+        # What is left to break is the placement (memory, replicas): do without a kind, the largest first.
+        open_kinds = [i for i in used if node.low[i] < 1.0]
+        if not open_kinds:
+            return None
+        i = max(open_kinds, key=lambda i: self._memory(self.kinds[i]))
+        return [(i, 0.0, 0.0), (i, 1.0, math.inf)]
 
-
-def _loads(ways: Ways, shares: Array, demand: float) -> dict[tuple[int, int], float]:
-    """(stage, variant) -> items/s, for what is used."""
-    loads: dict[tuple[int, int], float] = {}
-    rows = np.flatnonzero(shares)
-    for way, visits, share in zip(
-        ways.variants[rows].tolist(), ways.visits[rows].tolist(), shares[rows].tolist(), strict=True
-    ):
-        for stage, variant in enumerate(way):
-            loads[stage, variant] = loads.get((stage, variant), 0.0) + demand * share * visits[stage]
-    return loads
-
-
-def _priced(worth: Array, cost: Array, cores: float, served: float) -> list[float]:
-    """Per row of `cost`: min over the price of a core of price * cores + max_w (worth_w - price * cost_w).
-
-    Any price gives a bound. Each step tries the one at which the best way that is too dear and the best that is not
-    are worth the same; it is done when no third way is worth more there.
-    """
-    safe = np.where(np.isfinite(cost), cost, 1e30)
-    rows = np.arange(len(cost))
-    thrifty = safe.argmin(axis=1)
-    feasible = safe[rows, thrifty] <= cores * (1.0 + 1e-9)
-    dear = np.where(np.isfinite(cost), worth[None, :], -1.0).argmax(axis=1)
-    affordable = safe[rows, dear] <= cores
-    best = worth[dear]
-    for _ in range(_PRICES):
-        spread = safe[rows, dear] - safe[rows, thrifty]
-        price = np.where(spread > 0.0, (worth[dear] - worth[thrifty]) / np.where(spread > 0.0, spread, 1.0), 0.0)
-        price = np.maximum(price, 0.0)
-        gain = worth[None, :] - price[:, None] * safe
-        way = gain.argmax(axis=1)
-        bound = price * cores + gain[rows, way]
-        best = np.where(affordable, best, np.minimum(best, bound))
-        done = gain[rows, way] <= gain[rows, dear] + 1e-12
-        if (done | affordable | ~feasible).all():
-            break
-        over = safe[rows, way] > cores
-        dear, thrifty = np.where(over, way, dear), np.where(over, thrifty, way)
-    return [float(value * served) if ok else -math.inf for value, ok in zip(best, feasible, strict=True)]
+    def _memory(self, kind: Kind) -> int:
+        return self.problem.choices[kind.stage][kind.variant].memory_bytes

@@ -24,8 +24,10 @@ __all__ = ["TOLERANCE", "Point", "WaitTable", "lane_grid", "measure_points", "wi
 TOLERANCE = 1e-9
 """Relative slack in comparisons of sums of floats: a budget met exactly is met."""
 # Dense where a quantile of the wait leaves 0, which it does steeply.
-LOADS = (0.02, 0.05, 0.055, 0.06, 0.07, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
-LOADS += (0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.985)
+LOADS = (
+    *(0.02, 0.05, 0.055, 0.06, 0.07, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65),
+    *(0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.985),
+)
 
 
 class WaitTable:

@@ -58,11 +58,6 @@ class Settings:
         if problems:
             raise ConfigError(*problems)
 
-    @property
-    def fixed_wait(self) -> bool:
-        """Whether a point's wait follows from its service alone, whatever the load and the lanes."""
-        return self.wait in ("half_slo", "none")
-
     def bounds(self, stage: str) -> ReplicaBounds:
         """The replica bounds of a stage."""
         return self.replicas.get(stage, ReplicaBounds())

@@ -21,7 +21,6 @@ from triscale.policy.optimise.decision import Mode
 from triscale.policy.optimise.greedy import Hull, hulls_of, least_allowed
 from triscale.policy.optimise.points import LOADS, Point, WaitTable
 from triscale.policy.optimise.problem import Problem
-from triscale.policy.optimise.ways import joined
 from triscale.policy.waiting import Array, Pool, wait_quantile
 
 __all__ = ["Mixed", "best_shared"]
@@ -174,8 +173,7 @@ def _in_part(problem: Problem, hull: Hull, cores: int, mix: Sequence[tuple[int, 
 def _check(problem: Problem, hull: Hull, mix: Sequence[tuple[int, float]], cores: int) -> Mixed | None:
     """The mix, if the cores carry it, its models fit the memory and its wait is no longer than assumed."""
     known = compiled(problem)
-    mix = [(row, part) for row, part in mix if part > 0.0]
-    if not mix or any(known.way(mix[0][0])[s] != known.way(mix[-1][0])[s] for s in joined(problem.graph)):
+    if not mix or any(known.way(mix[0][0])[s] != known.way(mix[-1][0])[s] for s in known.joined):
         return None
     points: dict[tuple[int, int], Point] = {}
     loads: dict[tuple[int, int], float] = {}

@@ -137,6 +137,8 @@ class _Solving:
         start: Decision | None = None
         cramped = False
         for row in rows[:_MOST_WAYS]:
+            if problem.demand * compiled(problem).least_cost[row] > problem.cores * (1.0 + TOLERANCE):
+                continue
             decision = fewest_cores(problem, compiled(problem).way(int(row)))
             if decision is None or decision.cores > (start.cores - 1 if start else problem.cores):
                 continue
@@ -187,7 +189,7 @@ class _Solving:
         """Not all demand can be carried: as much as can, then as accurately as can be."""
         problem = self.problem
         start = most_served(problem)
-        if problem.settings.wait == "queue":
+        if problem.settings.wait == "queue" and self.solver != "greedy":
             # The program knows waits for every number of lanes, the search on a grid of budgets.
             ways = compiled(problem).ways
             start = _more(start, self._most_of(compiled(problem).way(int(ways.accuracy.argmax()))))
