@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+import io
 import os
 import queue
 import signal
@@ -106,6 +107,8 @@ def main() -> int:
     """Run the job that the arguments or standard input give; 0, or 2 when it cannot be run."""
     messages = os.dup(1)
     os.dup2(2, 1)  # what the user's functions print must not get between the messages
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # nor be lost when the process is killed
     reporter = _Reporter(messages)
     try:
         result = _run(_read_job(), reporter)

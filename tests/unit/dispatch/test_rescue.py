@@ -308,3 +308,35 @@ class TestSiblings:
         world.arrive(rows=8, within_s=0.07)
         world.run(until=0.001)
         assert world.log[-1] == "0.001 run b1 s/small on small: r2[0]"
+
+    def test_they_are_rescued_together_in_one_batch(self) -> None:
+        """Twelve on big, in batches of four, take 120 ms of the 100 that there are."""
+        what = pipeline(
+            s=stage(
+                variant("big", {1: 20.0, 4: 40.0}, accuracy=0.9, max_batch=4),
+                variant("small", {1: 5.0, 4: 8.0}, accuracy=0.6, max_batch=4),
+            )
+        )
+        world = World(what, plan(what, batch=4), settings=Settings(admission=False, margin=0.0))
+        world.replica("s-0", "s")
+        world.arrive(rows=12, within_s=0.1)
+        world.run()
+        assert world.log[1] == "0 run b0 s/small on s-0: r0[0] r0[1] r0[2] r0[3]"
+        assert world.log[-1] == "0.088 end r0 answered", "8 ms, and then big in batches of 40 ms is in time again"
+
+
+def test_a_rescued_batch_takes_along_those_that_would_be_late_on_the_next_lane() -> None:
+    """r0 cannot wait for a batch of big (26 ms). The others could, but the lane will be busy that long."""
+    what = pipeline(
+        s=stage(
+            variant("big", {1: 20.0, 4: 26.0}, accuracy=0.9, max_batch=4),
+            variant("small", {1: 5.0, 4: 8.0}, accuracy=0.6, max_batch=4),
+        )
+    )
+    world = World(what, plan(what, batch=4), settings=Settings(admission=False, margin=0.0))
+    world.replica("s-0", "s")
+    world.arrive(within_s=0.021)
+    for _ in range(3):
+        world.arrive(within_s=0.030)
+    world.run()
+    assert "0 run b0 s/small on s-0: r0 r1 r2 r3" in world.log
