@@ -117,7 +117,7 @@ class Keeper:
         shrinking = lanes * threads < known.spec.cores
         if shrinking:
             closed = self._fleet.lanes_closed(replica)
-            self._fleet.resize(replica, lanes, known.spec.threads)
+            self._fleet.resize(replica, min(lanes, known.spec.lanes), known.spec.threads)
             await closed
         result = await self._engine.resize(replica, lanes, threads)
         self._fleet.resize(replica, result.lanes, result.threads)

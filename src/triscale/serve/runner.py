@@ -239,12 +239,13 @@ class Runner:
         self._scheduled = False
         now = self._clock.now()
         commands = self.dispatcher.step(now)
+        # Orders first: a replica that is to be killed should not keep its cores from the batches that begin now.
+        for order in commands.orders:
+            self._obey(order)
         for batch in commands.runs:
             self._send(batch)
         for request in commands.ends:
             self._reply(request)
-        for order in commands.orders:
-            self._obey(order)
         wake = self.dispatcher.next_wakeup()
         if wake is None:
             return
