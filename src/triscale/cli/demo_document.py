@@ -43,7 +43,7 @@ def demo_document(
     agree = None if trouble else server == client and after.live == 0
     result = msgspec.structs.replace(result, counts_agree=agree)
     document: dict[str, Any] = msgspec.to_builtins(result)
-    problems = [*result.problems, *([trouble] if trouble else [])]
+    problems = [*result.problems, *_deaths(history), *([trouble] if trouble else [])]
     if agree is False:
         problems.append(_difference(server, client, after.live))
     document |= {
@@ -113,6 +113,16 @@ def _cores_series(name: str, history: Sequence[ServerCounts], started: float) ->
             cores = (now.stages[name].busy_core_s - before.stages[name].busy_core_s) / (now.at - before.at)
             series.append((max(0.0, (before.at + now.at) / 2 - started), cores))
     return series
+
+
+def _deaths(history: Sequence[ServerCounts]) -> list[str]:
+    """What became of the replicas that died under the load; nothing when none did."""
+    exits = history[-1].replica_exits - history[0].replica_exits
+    if exits <= 0:
+        return []
+    again = history[-1].requeued - history[0].requeued
+    who = "a replica died and was replaced" if exits == 1 else f"{exits} replicas died and were replaced"
+    return [f"{who}; {again} items were run again because of it"]
 
 
 def _commands(pipeline: Pipeline, path: str) -> list[dict[str, str]]:

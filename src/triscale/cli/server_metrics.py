@@ -44,12 +44,16 @@ class ServerCounts(Struct, frozen=True, kw_only=True):
     live: int
     """Requests in the system."""
     stages: Mapping[str, StageCounts]
+    replica_exits: int = 0
+    """Replicas that died without being asked to."""
+    requeued: int = 0
+    """Items that were run again after a failure."""
 
 
 def parse_metrics(text: str, at: float) -> ServerCounts:
     """The counts in a Prometheus exposition of a triscale server with one pipeline."""
     outcomes = {outcome.label: 0 for outcome in Outcome}
-    live = 0
+    live = exits = 0
     gauges: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
     items: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for family in text_string_to_metric_families(text):
@@ -59,6 +63,8 @@ def parse_metrics(text: str, at: float) -> ServerCounts:
                 outcomes[sample.labels["outcome"]] = int(sample.value)
             elif sample.name == "triscale_requests_live":
                 live = int(sample.value)
+            elif sample.name == "triscale_replica_exits_total":
+                exits = int(sample.value)
             elif sample.name == "triscale_stage_items_run_total" and stage is not None:
                 items[stage][sample.labels["variant"]] = int(sample.value)
             elif sample.name.startswith("triscale_stage_") and stage is not None:
@@ -74,7 +80,8 @@ def parse_metrics(text: str, at: float) -> ServerCounts:
         )
         for stage, values in gauges.items()
     }
-    return ServerCounts(at=at, outcomes=outcomes, live=live, stages=stages)
+    requeued = int(sum(values["items_requeued_total"] for values in gauges.values()))
+    return ServerCounts(at=at, outcomes=outcomes, live=live, stages=stages, replica_exits=exits, requeued=requeued)
 
 
 def stage_states(before: ServerCounts, now: ServerCounts) -> tuple[StageState, ...]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from triscale.cli.demo_document import demo_document, without_images
@@ -80,6 +81,19 @@ def test_a_difference_is_named(after: ServerCounts, problem: str) -> None:
     document = demo_document(pipeline(), "x", READY, result(), [BEFORE, after], started=10.0)
     assert document["counts_agree"] is False
     assert document["problems"][-1] == f"server and client count differently (server, then client): {problem}"
+
+
+@pytest.mark.parametrize(
+    ("exits", "requeued", "told"),
+    [
+        (1, 7, "a replica died and was replaced; 7 items were run again because of it"),
+        (3, 0, "3 replicas died and were replaced; 0 items were run again because of it"),
+    ],
+)
+def test_what_became_of_replicas_that_died_is_told(exits: int, requeued: int, told: str) -> None:
+    after = msgspec.structs.replace(AFTER, replica_exits=exits, requeued=requeued)
+    document = demo_document(pipeline(), "x", READY, result(), [BEFORE, after], started=10.0)
+    assert document["problems"] == ["p", told]
 
 
 def test_a_server_that_does_not_tell_is_neither_right_nor_wrong() -> None:

@@ -14,6 +14,10 @@ triscale_requests_live{pipeline="ocr"} 2.0
 triscale_stage_items_waiting{pipeline="ocr",stage="detect"} 4.0
 # TYPE triscale_stage_busy_core_seconds_total counter
 triscale_stage_busy_core_seconds_total{pipeline="ocr",stage="detect"} 1.5
+# TYPE triscale_replica_exits_total counter
+triscale_replica_exits_total{pipeline="ocr"} 2.0
+# TYPE triscale_stage_items_requeued_total counter
+triscale_stage_items_requeued_total{pipeline="ocr",stage="detect"} 9.0
 # TYPE triscale_stage_items_run_total counter
 triscale_stage_items_run_total{pipeline="ocr",stage="detect",variant="small"} 10.0
 triscale_stage_items_run_total{pipeline="ocr",stage="detect",variant="tiny"} 5.0
@@ -33,6 +37,7 @@ def test_counts_are_read_from_the_exposition() -> None:
     counts = parse_metrics(TEXT, at=7.0)
     assert counts.at == 7.0
     assert counts.live == 2
+    assert (counts.replica_exits, counts.requeued) == (2, 9)
     assert counts.outcomes == {"answered": 12, "late": 0, "dropped": 0, "shed": 3, "failed": 0, "cancelled": 0}
     assert counts.stages == {
         "detect": StageCounts(

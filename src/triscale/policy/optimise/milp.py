@@ -22,7 +22,7 @@ from triscale.policy.optimise.budgets import Box
 from triscale.policy.optimise.compiled import Kind, compiled
 from triscale.policy.optimise.decision import Decision
 from triscale.policy.optimise.problem import Problem
-from triscale.policy.optimise.relax import Goal, Relaxation, Relaxed, lane_price
+from triscale.policy.optimise.relax import PER_CORE, Goal, Relaxation, Relaxed, lane_price
 from triscale.policy.optimise.rounding import loads_of, mixed_stage, round_up
 from triscale.policy.optimise.supply import Supply
 from triscale.policy.optimise.ways import Indices
@@ -159,7 +159,14 @@ class _Search:
         ]
 
     def _bounds(self, cost: Array) -> list[float]:
-        return split_bounds(self.problem, self.ways.accuracy, cost[:, self.rows], self.goal, self.served)
+        bounds = split_bounds(self.problem, self.ways.accuracy, cost[:, self.rows], self.goal, self.served)
+        return [self._whole(bound) for bound in bounds]
+
+    def _whole(self, bound: float) -> float:
+        """A bound, rounded where only whole numbers of cores are possible."""
+        if self.goal != "cores" or bound == -math.inf:
+            return bound
+        return -float(math.ceil(-bound / (1.0 + PER_CORE) - _INTEGRAL))
 
     def _good_enough(self, bound: float) -> bool:
         """Whether nothing below this bound is worth a search."""
@@ -184,7 +191,8 @@ class _Search:
             return []
         self.subproblems += 1
         relaxed = self.relaxation.solve(node.low, node.high, supplies)
-        if relaxed is None or self._good_enough(relaxed.value):
+        bound = self._whole(relaxed.value) if relaxed is not None else -math.inf
+        if relaxed is None or self._good_enough(bound):
             return []
         self._try(relaxed, supplies)
         cut = self._cut(node, relaxed, supplies)
@@ -195,7 +203,7 @@ class _Search:
             lows, highs = node.low.copy(), node.high.copy()
             lows[index], highs[index] = max(lows[index], low), min(highs[index], high)
             if lows[index] <= highs[index]:
-                children.append(_Node(-relaxed.value, next(self.order), None, node.budgets, lows, highs))
+                children.append(_Node(-bound, next(self.order), None, node.budgets, lows, highs))
         return children
 
     def _too_large(self, low: Array) -> bool:

@@ -28,11 +28,11 @@ from triscale.policy.optimise.supply import Supply
 from triscale.policy.optimise.ways import Indices, Ways
 from triscale.policy.waiting import Array
 
-__all__ = ["Goal", "Relaxation", "Relaxed", "lane_price"]
+__all__ = ["PER_CORE", "Goal", "Relaxation", "Relaxed", "lane_price"]
 
 Goal = Literal["accuracy", "served", "cores"]
 
-_PER_CORE = 1e-5
+PER_CORE = 1e-5
 """Accuracy that the whole cluster's cores are worth: enough to prefer fewer cores among equals."""
 
 
@@ -143,8 +143,8 @@ def lane_price(problem: Problem, stage: int, variant: int, threads: int, goal: G
     planned = running.variants.get(problem.choices[stage][variant].name) if running else None
     runs = planned is not None and planned.lanes > 0 and planned.threads == threads
     if goal == "cores":
-        return threads * (1.0 if runs else 1.0 + _PER_CORE)
-    return threads * (1.0 if runs else 1.5) * _PER_CORE / max(1, problem.cores)
+        return threads * (1.0 if runs else 1.0 + PER_CORE)
+    return threads * (1.0 if runs else 1.5) * PER_CORE / max(1, problem.cores)
 
 
 def _columns(pairs: Sequence[tuple[int, int]]) -> tuple[Indices, Array]:
