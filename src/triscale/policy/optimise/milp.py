@@ -22,7 +22,7 @@ from triscale.policy.optimise.budgets import Box
 from triscale.policy.optimise.compiled import Kind, compiled
 from triscale.policy.optimise.decision import Decision
 from triscale.policy.optimise.problem import Problem
-from triscale.policy.optimise.relax import PER_CORE, Goal, Relaxation, Relaxed, lane_price
+from triscale.policy.optimise.relax import PER_CORE, Goal, Relaxation, Relaxed, decision_price
 from triscale.policy.optimise.rounding import loads_of, mixed_stage, round_up
 from triscale.policy.optimise.supply import Supply
 from triscale.policy.optimise.ways import Indices
@@ -236,12 +236,8 @@ class _Search:
 
     def _worth(self, decision: Decision) -> float:
         """The objective of the relaxation, for a decision."""
-        paid = sum(
-            pool.lanes * lane_price(self.problem, stage, variant, pool.point.threads, self.goal)
-            for (stage, variant), pool in decision.pools.items()
-        )
         gained = {"cores": 0.0, "accuracy": decision.accuracy, "served": decision.served}[self.goal]
-        return gained - paid
+        return gained - decision_price(self.problem, decision, self.goal)
 
     def _cut(self, node: _Node, relaxed: Relaxed, supplies: Sequence[Supply]) -> list[tuple[int, float, float]] | None:
         """Restrictions (integer, low, high) that share out what is still possible; None where nothing is."""

@@ -23,12 +23,13 @@ from typing import Any, Literal
 import numpy as np
 
 from triscale.policy.optimise.compiled import Kind
+from triscale.policy.optimise.decision import Decision
 from triscale.policy.optimise.problem import Problem
 from triscale.policy.optimise.supply import Supply
 from triscale.policy.optimise.ways import Indices, Ways
 from triscale.policy.waiting import Array
 
-__all__ = ["PER_CORE", "Goal", "Relaxation", "Relaxed", "lane_price"]
+__all__ = ["PER_CORE", "Goal", "Relaxation", "Relaxed", "decision_price", "lane_price"]
 
 Goal = Literal["accuracy", "served", "cores"]
 
@@ -145,6 +146,14 @@ def lane_price(problem: Problem, stage: int, variant: int, threads: int, goal: G
     if goal == "cores":
         return threads * (1.0 if runs else 1.0 + PER_CORE)
     return threads * (1.0 if runs else 1.5) * PER_CORE / max(1, problem.cores)
+
+
+def decision_price(problem: Problem, decision: Decision, goal: Goal) -> float:
+    """What a decision's lanes take off the objective."""
+    return sum(
+        pool.lanes * lane_price(problem, stage, variant, pool.point.threads, goal)
+        for (stage, variant), pool in decision.pools.items()
+    )
 
 
 def _columns(pairs: Sequence[tuple[int, int]]) -> tuple[Indices, Array]:

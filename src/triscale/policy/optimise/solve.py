@@ -27,6 +27,7 @@ from triscale.policy.optimise.milp import Found, search
 from triscale.policy.optimise.place import fits
 from triscale.policy.optimise.points import TOLERANCE
 from triscale.policy.optimise.problem import Problem
+from triscale.policy.optimise.relax import decision_price
 from triscale.policy.optimise.shared import best_shared
 
 __all__ = ["Solver", "solve"]
@@ -140,17 +141,21 @@ class _Solving:
             if problem.demand * compiled(problem).least_cost[row] > problem.cores * (1.0 + TOLERANCE):
                 continue
             decision = fewest_cores(problem, compiled(problem).way(int(row)))
-            if decision is None or decision.cores > (start.cores - 1 if start else problem.cores):
+            if decision is None or decision.cores > problem.cores:
                 continue
-            if fits(problem, decision):
-                start = decision
-            else:
+            if not fits(problem, decision):
                 cramped = True
+            elif start is None or self._price(decision) < self._price(start):
+                start = decision
         if self._mixes() and (self.solver == "milp" or cramped or len(rows) > 1):
             # Several ways of the same accuracy, or nodes that do not take the cheapest lanes: perhaps others do.
             found = search(problem, "cores", rows=rows, start=start, stop_at=self.stop_at, clock=self.clock)
             return self._plan(found.decision, "hardware", "milp", found.gap) if found.decision else None
         return self._plan(start, "hardware", "dp" if self.solver != "greedy" else "greedy", 0.0) if start else None
+
+    def _price(self, decision: Decision) -> float:
+        """Its cores, and among equals how much of it does not run yet."""
+        return decision_price(self.problem, decision, "cores")
 
     def _mixes(self) -> bool:
         """Whether the exact search may be used."""
