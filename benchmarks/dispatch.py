@@ -24,9 +24,9 @@ from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline, Stage, Variant
 from triscale.core.plan import Plan, StagePlan, VariantPlan
 from triscale.core.request import Outcome
+from triscale.core.settings import Settings
 from triscale.dispatch.dispatcher import Dispatcher
 from triscale.dispatch.results import ItemResult
-from triscale.dispatch.settings import Settings
 
 FLOOR_ITEMS_PER_S = 100_000
 _LANES = {"detect": 8, "classify": 16, "describe": 16}

@@ -6,7 +6,8 @@
     │   ├── InvalidRequest    the client's mistake (400)
     │   ├── NotFound          no such model or route (404)
     │   ├── TooLarge          the body exceeds a limit (413)
-    │   └── NotReady          starting or draining, safe to try again (503)
+    │   ├── NotReady          starting or draining, safe to try again (503)
+    │   └── HttpError         HTTP itself refuses it (401, 405, 408, ...); in serve/http_response.py
     ├── WireError             a peer sent bytes that are not a frame of ours
     ├── ModelError            a model could not be loaded, or broke its contract
     └── EngineError           a replica could not be launched, resized or drained

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from triscale.core.pipeline import Pipeline, Stage, Variant
 from triscale.core.plan import Plan, StagePlan, VariantPlan
 from triscale.core.request import Outcome, Reason
+from triscale.core.settings import Settings
 from triscale.dispatch.commands import Commands
-from triscale.dispatch.settings import Settings
 from triscale.dispatch.work import Batch
 from triscale.testing.world import World, WorldError
 

@@ -303,7 +303,7 @@ def test_the_exact_search_finds_the_highest_accuracy(world: World) -> None:
         assert plan.served_fraction < 1.0
     else:
         assert plan.served_fraction == 1.0
-        assert plan.accuracy == pytest.approx(best, abs=1e-5)
+        assert plan.accuracy == pytest.approx(best, abs=3e-5)
 
 
 @settings(FEW, max_examples=8)
@@ -313,7 +313,7 @@ def test_where_branches_meet_it_is_exact_too(world: World) -> None:
     plan = solve(world.problem(PAPER))
     assert (plan.served_fraction == 1.0) == (best is not None)
     if best is not None:
-        assert plan.accuracy == pytest.approx(best, abs=1e-5)
+        assert plan.accuracy == pytest.approx(best, abs=3e-5)
 
 
 @settings(FEW, max_examples=10)
@@ -323,7 +323,7 @@ def test_on_a_long_chain_the_shares_of_ways_are_optimal(world: World) -> None:
     found = search(world.problem(PAPER), "accuracy")
     assert (found.decision is None) == (best is None)
     if found.decision is not None and best is not None:
-        assert found.decision.accuracy == pytest.approx(best, abs=1e-5)
+        assert found.decision.accuracy == pytest.approx(best, abs=3e-5)
 
 
 @FEW
@@ -332,7 +332,7 @@ def test_in_overload_it_carries_the_most_that_can_be_carried(world: World) -> No
     plan = solve(world.problem(PAPER))
     assume(plan.mode == "overload")
     most = best_by_force(world, "served")
-    assert plan.served_fraction == pytest.approx(most or 0.0, abs=1e-5)
+    assert plan.served_fraction == pytest.approx(most or 0.0, abs=3e-5)
 
 
 # --- promises of every plan -----------------------------------------------------------------------------------------
@@ -388,9 +388,9 @@ def test_lanes_do_not_span_nodes_and_models_fit_their_memory(world: World, sizes
 @given(worlds(ANY, 3, most_cores=12), st.sampled_from(["auto", "greedy"]))
 def test_the_greedy_plan_is_never_better_than_the_exact_one(world: World, solver: Literal["auto", "greedy"]) -> None:
     exact, other = solve(world.problem(PAPER)), solve(world.problem(PAPER), solver)
-    assert other.served_fraction <= exact.served_fraction + 1e-6
+    assert other.served_fraction <= exact.served_fraction + 3e-5
     if other.served_fraction == exact.served_fraction == 1.0:
-        assert other.accuracy <= exact.accuracy + 1e-5
+        assert other.accuracy <= exact.accuracy + 3e-5
 
 
 @FEW
@@ -400,11 +400,11 @@ def test_more_demand_never_raises_accuracy_nor_lowers_cores(world: World, how: S
     for demand in (0.2 * world.demand, 0.6 * world.demand, world.demand, 1.5 * world.demand, 4.0 * world.demand):
         plan = solve(world.problem(how, demand=demand))
         if before is not None and before.served_fraction == plan.served_fraction == 1.0:
-            assert plan.accuracy <= before.accuracy + 2e-5
+            assert plan.accuracy <= before.accuracy + 4e-5
             if before.mode == plan.mode == "hardware":
                 assert plan.cores >= before.cores
         if before is not None:
-            assert plan.served_fraction * demand >= before.served_fraction * before.demand * (1.0 - 1e-5)
+            assert plan.served_fraction * demand >= before.served_fraction * before.demand * (1.0 - 1e-4)
         before = plan
 
 
@@ -415,9 +415,9 @@ def test_a_looser_slo_never_costs_more(world: World, how: Settings) -> None:
     for slo in (80.0, 160.0, 320.0, 640.0):
         plan = solve(world.problem(how, slo=slo))
         if before is not None:
-            assert plan.served_fraction >= before.served_fraction - 1e-5
+            assert plan.served_fraction >= before.served_fraction - 4e-5
             if before.served_fraction == 1.0 and how is PAPER:
-                assert plan.accuracy >= before.accuracy - 2e-5
+                assert plan.accuracy >= before.accuracy - 4e-5
             if before.mode == plan.mode == "hardware" and plan.accuracy == before.accuracy:
                 assert plan.cores <= before.cores
         before = plan

@@ -24,12 +24,12 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from triscale.core.request import Outcome, Reason
+from triscale.core.settings import Settings
 from triscale.dispatch.accounts import Accounts
 from triscale.dispatch.fleet import Fleet
 from triscale.dispatch.flow import Flow
 from triscale.dispatch.outlook import Outlook
 from triscale.dispatch.rescue import best_in_time
-from triscale.dispatch.settings import Settings
 from triscale.dispatch.sizing import largest, pace, quickest
 from triscale.dispatch.stage import Routes, StageState
 from triscale.dispatch.work import Batch, Group, Item

@@ -19,6 +19,7 @@ from triscale.core.cluster import ReplicaId
 from triscale.core.graph import Graph
 from triscale.core.plan import Plan
 from triscale.core.request import Outcome, Reason
+from triscale.core.settings import Settings
 from triscale.dispatch.accounts import Accounts
 from triscale.dispatch.batching import AFTER, Batcher
 from triscale.dispatch.commands import Commands
@@ -27,7 +28,6 @@ from triscale.dispatch.fleet import Fleet
 from triscale.dispatch.flow import Flow
 from triscale.dispatch.outlook import Outlook
 from triscale.dispatch.results import ItemResult
-from triscale.dispatch.settings import Settings
 from triscale.dispatch.stage import ServiceModel, StageState
 from triscale.dispatch.work import Item, Request
 

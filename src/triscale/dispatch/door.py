@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from triscale.core.plan import Plan
 from triscale.core.request import Reason
+from triscale.core.settings import Settings
 from triscale.dispatch.outlook import Outlook
-from triscale.dispatch.settings import Settings
 from triscale.dispatch.stage import StageState
 
 __all__ = ["Door", "Refusal"]

@@ -152,7 +152,7 @@ def _take(ranked: Sequence[Tier], load: dict[int, float], items: float, headroom
     capacity = sum(tier.items_per_s for tier in ranked)
     if left > _DUST * max(1.0, items) and capacity > 0.0:
         for tier in ranked:
-            part = left * tier.items_per_s / capacity
+            part = left * (tier.items_per_s / capacity)
             taken[tier.variant] += part
             load[tier.variant] += part
     return taken

@@ -21,10 +21,10 @@ from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
 from triscale.core.plan import Plan
 from triscale.core.request import Outcome
+from triscale.core.settings import Settings
 from triscale.dispatch.commands import Commands, KillReplica, LanesClosed, Order, ReplicaDrained
 from triscale.dispatch.dispatcher import Dispatcher
 from triscale.dispatch.results import ItemResult, Rejection
-from triscale.dispatch.settings import Settings
 from triscale.dispatch.stage import ServiceModel
 from triscale.dispatch.work import Batch, Item, Request
 from triscale.testing.builders import TableTimes

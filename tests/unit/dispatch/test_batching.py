@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from triscale.core.pipeline import Pipeline
-from triscale.dispatch.settings import Settings
+from triscale.core.settings import Settings
 from triscale.testing.builders import pipeline, plan, stage, variant
 from triscale.testing.world import World
 

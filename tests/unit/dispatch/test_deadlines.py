@@ -8,7 +8,7 @@ import pytest
 
 from triscale.core.pipeline import Pipeline
 from triscale.core.request import Outcome, Reason
-from triscale.dispatch.settings import Settings
+from triscale.core.settings import Settings
 from triscale.testing.builders import pipeline, plan, stage, variant
 from triscale.testing.world import World
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from triscale.core.request import Outcome, Reason
-from triscale.dispatch.settings import Settings
+from triscale.core.settings import Settings
 from triscale.dispatch.work import Request
 from triscale.testing.builders import pipeline, plan, stage, variant
 from triscale.testing.world import World

@@ -10,7 +10,7 @@ import pytest
 from triscale.core.cluster import ReplicaId
 from triscale.core.pipeline import Pipeline
 from triscale.core.request import Outcome, Reason
-from triscale.dispatch.settings import Settings
+from triscale.core.settings import Settings
 from triscale.dispatch.work import Request
 from triscale.testing.builders import pipeline, plan, stage, variant
 from triscale.testing.world import World

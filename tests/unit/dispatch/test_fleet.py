@@ -7,7 +7,7 @@ import math
 import pytest
 
 from triscale.core.cluster import ReplicaId
-from triscale.dispatch.settings import Settings
+from triscale.core.settings import Settings
 from triscale.testing.builders import pipeline, plan, stage, variant
 from triscale.testing.world import World
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triscale.core.pipeline import Pipeline
+from triscale.core.settings import Settings
 from triscale.dispatch.outlook import Outlook, frontier
-from triscale.dispatch.settings import Settings
 from triscale.testing.builders import pipeline, plan, stage, variant
 from triscale.testing.world import World
 

@@ -6,8 +6,8 @@ import pytest
 
 from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
+from triscale.core.settings import Settings
 from triscale.dispatch.rescue import best_in_time
-from triscale.dispatch.settings import Settings
 from triscale.dispatch.stage import StageState
 from triscale.testing.builders import TableTimes, pipeline, plan, stage, variant
 from triscale.testing.world import World

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from triscale.core.pipeline import Pipeline
-from triscale.dispatch.settings import Settings
+from triscale.core.settings import Settings
 from triscale.dispatch.stage import Routes
 from triscale.testing.builders import pipeline, plan, stage, variant
 from triscale.testing.world import World
