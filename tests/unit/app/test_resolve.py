@@ -1,4 +1,4 @@
-"""What is served with: the profile asked for, the cached one, the file's own, or none; a plan of variants that exist."""
+"""What is served with: the profile asked for, a cached one, the file's own, or none; a plan of variants that exist."""
 
 from __future__ import annotations
 
