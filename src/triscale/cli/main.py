@@ -16,6 +16,7 @@ _COMMANDS = {
     "serve": "serve a pipeline over the Open Inference Protocol",
     "demo": "serve a pipeline under load and report what happened",
     "profile": "measure every variant of a pipeline on this machine",
+    "plan": "decide variants, lanes and replicas for a demand, without running anything",
     "report": "make an HTML report of a demo's JSON document",
     "validate": "check a pipeline file without running anything",
 }
