@@ -81,7 +81,7 @@ def serve(
 ) -> None:
     """Serve PIPELINE over the Open Inference Protocol (REST) until SIGTERM or Ctrl-C.
 
-    Tritonclient, KServe's client, perf_analyzer and curl work unchanged; see docs/serving.md.
+    Triton's and KServe's clients and curl work unchanged; see docs/serving.md.
 
     \b
     Example: triscale serve examples/digits
