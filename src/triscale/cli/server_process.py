@@ -14,6 +14,7 @@ import msgspec
 
 from triscale.cli.serve import Ready
 from triscale.errors import TriscaleError
+from triscale.traces.launch import tail
 
 __all__ = ["ServerProcess"]
 
@@ -50,7 +51,7 @@ class ServerProcess:
             preexec_fn=_end_with_parent,
         )
         assert self._process.stderr is not None
-        self._errors = asyncio.create_task(_tail(self._process.stderr))
+        self._errors = asyncio.create_task(tail(self._process.stderr))
         try:
             self.ready = await self._wait_until_ready()
         except BaseException:
@@ -93,11 +94,3 @@ class ServerProcess:
 def _end_with_parent() -> None:
     """In the child, before it becomes the server: a parent that is killed takes it along."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-async def _tail(stream: asyncio.StreamReader) -> bytes:
-    """The last few thousand bytes of a stream, all of which are read."""
-    last = b""
-    while chunk := await stream.read(4096):
-        last = (last + chunk)[-4000:]
-    return last

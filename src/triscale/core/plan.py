@@ -101,10 +101,6 @@ class Plan(Struct, frozen=True, kw_only=True):
     solver: str = ""
     reason: str = ""
 
-    def same_decision(self, other: Plan) -> bool:
-        """Whether both ask for the same things, whatever their reasons and predictions."""
-        return self.stages == other.stages and self.served_fraction == other.served_fraction
-
 
 @dataclass(frozen=True, slots=True)
 class Launch:

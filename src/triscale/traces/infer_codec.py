@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from triscale.core.model import Data
 from triscale.errors import WireError
-from triscale.wire.payload import datatype_of, dtype_of, join_bytes, split_bytes
+from triscale.wire.payload import as_bytes, datatype_of, dtype_of, join_bytes, split_bytes
 
 __all__ = ["Outputs", "decode_outputs", "encode_inputs", "http_request"]
 
@@ -66,25 +66,17 @@ def encode_inputs(data: Data, batched: bool) -> tuple[bytes, bytes]:
 def _as_array(name: str, value: object) -> Array:
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "OSU":
-            flat = [_as_bytes(name, element) for element in value.ravel()]
+            flat = [as_bytes(name, element) for element in value.ravel()]
             return _objects(flat).reshape(value.shape)
         return value
     if isinstance(value, str | bytes | bytearray | memoryview):
-        return _objects([_as_bytes(name, value)])
+        return _objects([as_bytes(name, value)])
     if isinstance(value, bool | int | float | np.generic):
         return np.asarray([value])
     raise TypeError(
         f"input {name!r} is a {type(value).__name__}, which is no tensor: a sample sent over the Open Inference "
         "Protocol holds numpy arrays, bytes, strings, numbers or booleans"
     )
-
-
-def _as_bytes(name: str, element: object) -> bytes:
-    if isinstance(element, str):
-        return element.encode()
-    if isinstance(element, bytes | bytearray | memoryview):
-        return bytes(element)
-    raise TypeError(f"a BYTES tensor holds bytes or strings, but {name!r} has a {type(element).__name__}")
 
 
 def _objects(elements: list[bytes]) -> Array:
@@ -147,4 +139,4 @@ def _read(tensor: _TensorIn, raw: memoryview | None) -> Array:
 
 def _json_bytes(tensor: _TensorIn) -> list[bytes]:
     flat = np.asarray(tensor.data, dtype=object).ravel()
-    return [_as_bytes(tensor.name, element) for element in flat]
+    return [as_bytes(tensor.name, element) for element in flat]

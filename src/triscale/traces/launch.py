@@ -15,7 +15,7 @@ from triscale.errors import TriscaleError
 from triscale.traces.job import Job
 from triscale.traces.messages import Finished, Message, Refused, decode
 
-__all__ = ["ReplayProcess"]
+__all__ = ["ReplayProcess", "tail"]
 
 _LONGEST_MESSAGE = 256 * 2**20
 _KILL_AFTER_S = 5.0
@@ -52,7 +52,7 @@ class ReplayProcess:
         )
         assert self._process.stdin is not None
         assert self._process.stderr is not None
-        self._errors = asyncio.create_task(_tail(self._process.stderr))
+        self._errors = asyncio.create_task(tail(self._process.stderr))
         self._process.stdin.write(msgspec.json.encode(self._job) + b"\n")
         self._process.stdin.close()
         return self
@@ -95,7 +95,7 @@ class ReplayProcess:
         await self._errors
 
 
-async def _tail(stream: asyncio.StreamReader) -> bytes:
+async def tail(stream: asyncio.StreamReader) -> bytes:
     """The last few thousand bytes of a stream, all of which are read."""
     last = b""
     while chunk := await stream.read(4096):

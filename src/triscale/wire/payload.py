@@ -23,6 +23,7 @@ __all__ = [
     "Field",
     "Kind",
     "Payload",
+    "as_bytes",
     "datatype_of",
     "dtype_of",
     "join_bytes",
@@ -133,7 +134,7 @@ def pack(data: Data) -> Payload:
 def _pack_value(name: str, value: object) -> tuple[Field, Buffer]:
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "OSU":
-            raw = join_bytes([_as_bytes(name, element) for element in value.ravel()])
+            raw = join_bytes([as_bytes(name, element) for element in value.ravel()])
             return Field(name, Kind.TENSOR, len(raw), "BYTES", value.shape), raw
         datatype = datatype_of(value.dtype)
         array = np.ascontiguousarray(value, dtype=_DTYPES[datatype]).reshape(value.shape)
@@ -216,7 +217,8 @@ def split_bytes(raw: Buffer) -> list[bytes]:
     return elements
 
 
-def _as_bytes(name: str, element: object) -> bytes:
+def as_bytes(name: str, element: object) -> bytes:
+    """An element of the BYTES tensor `name`; TypeError when it is neither bytes nor a string."""
     if isinstance(element, str):
         return element.encode()
     if isinstance(element, bytes | bytearray | memoryview):
