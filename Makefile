@@ -6,13 +6,16 @@ export PYTHONDONTWRITEBYTECODE ?=
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types imports bench clean lock
+.PHONY: help setup demo demo-cluster test check lint types imports bench clean lock
 
 help:  ## say what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
 
-demo: .venv/.demo  ## set up, then serve real OCR under load and report (ARGS="--seconds 30 --json")
+demo: .venv/.demo  ## set up, then serve real OCR under a load that fits, surges and falls, and report (ARGS="--seconds 30")
 	$(BIN)/triscale demo $(ARGS)
+
+demo-cluster: .venv/.demo  ## the same with an emulated pipeline on four nodes of four cores, which start in two seconds
+	$(BIN)/triscale demo examples/traffic_analysis --nodes 4x4 --cold-start 2 $(ARGS)
 
 test: .venv/.dev  ## set up, then run all tests (ARGS="tests/unit -x")
 	$(BIN)/python -m pytest $(ARGS)
@@ -36,7 +39,7 @@ setup: .venv/.dev  ## only set up the development environment
 
 lock:  ## renew the pinned requirements (needs uv)
 	uv pip compile pyproject.toml --extra onnx --extra report --extra ocr --python-version 3.11 --generate-hashes --no-annotate --no-header -o requirements/demo.txt
-	uv pip compile pyproject.toml --group dev --extra onnx --extra report --extra ocr --python-version 3.11 --generate-hashes --no-annotate --no-header -o requirements/dev.txt
+	uv pip compile pyproject.toml --group dev --extra onnx --extra report --extra ocr --extra otel --python-version 3.11 --generate-hashes --no-annotate --no-header -o requirements/dev.txt
 
 clean:  ## remove the environment and all caches
 	rm -rf .venv .triscale .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache reports

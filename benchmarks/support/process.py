@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["cpu_seconds", "fetch_json", "free_port", "pinned_server"]
+__all__ = ["cpu_seconds", "fetch_json", "free_port", "own_cpu_seconds", "pinned_server", "thread_cpu_seconds"]
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _START_TIMEOUT_S = 60.0
@@ -33,12 +33,29 @@ def cpu_seconds(pid: int) -> float:
     total = 0.0
     waiting = [pid]
     while waiting:
-        process = Path(f"/proc/{waiting.pop()}")
-        fields = (process / "stat").read_text().rpartition(")")[2].split()
-        total += (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-        for task in (process / "task").iterdir():
+        pid = waiting.pop()
+        total += own_cpu_seconds(pid)
+        for task in Path(f"/proc/{pid}/task").iterdir():
             waiting += [int(child) for child in (task / "children").read_text().split()]
     return total
+
+
+def own_cpu_seconds(pid: int) -> float:
+    """CPU time so far of one process, all its threads, user and kernel; in steps of a clock tick."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+def thread_cpu_seconds(pid: int) -> tuple[float, float]:
+    """CPU time so far of a process's main thread, and of all its other living threads together."""
+    main = others = 0.0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        seconds = int((task / "schedstat").read_text().split()[0]) / 1e9
+        if int(task.name) == pid:
+            main = seconds
+        else:
+            others += seconds
+    return main, others
 
 
 def fetch_json(port: int, target: str) -> Any:

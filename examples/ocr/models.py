@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import cv2
 import msgspec
@@ -18,6 +18,7 @@ from examples.ocr import detection, lines, weights
 from examples.ocr.images import Image, decode
 from examples.options import parse
 from triscale import Data, Item, Model, Rejected, Resources, Result
+from triscale.replica.runtimes.onnx import LiveSession
 
 __all__ = ["Detector", "Direction", "Page", "Recogniser", "turned"]
 
@@ -25,23 +26,24 @@ __all__ = ["Detector", "Direction", "Page", "Recogniser", "turned"]
 class _OnnxModel(Model):
     """A model with one ONNX Runtime session, which is replaced as a whole when its threads change."""
 
-    _file: str
-    _session: Any
+    _session: LiveSession
 
     def load(self, options: Mapping[str, object], resources: Resources) -> None:
         """Check the options and the weights, and make the session."""
         cv2.setNumThreads(1)  # lanes are the parallelism; OpenCV's own threads would run beside them
-        self._file = self.configure(options)
-        self._session = weights.session(self._file, resources.threads)
+        self._session = weights.session(self.configure(options), resources.threads)
 
     def configure(self, options: Mapping[str, object]) -> str:
         """Take the variant's options; returns the weights' file."""
         raise NotImplementedError
 
+    def prepare_threads(self, threads: int) -> None:
+        """Make a session of so many threads beside the one in use, which cannot change its own."""
+        self._session.prepare(threads)
+
     def set_threads(self, threads: int) -> None:
-        """Make a session of so many threads beside the old one, and change over."""
-        # A live session cannot change its threads. Batches that run keep the old one alive until they are done.
-        self._session = weights.session(self._file, threads)
+        """Change over. Batches that run keep the old session until they are done."""
+        self._session.use(threads)
 
     def run(self, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The only output for the only input, `x`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from triscale import ConfigError
 from triscale.replica.runtimes import onnx
@@ -63,9 +63,9 @@ def verified(name: str, folder: Path | None = None) -> Path:
     return path
 
 
-def session(name: str, threads: int) -> Any:
-    """An `onnxruntime.InferenceSession` of a file; several lanes may call its `run` at once."""
-    return onnx.session(verified(name), threads)
+def session(name: str, threads: int) -> onnx.LiveSession:
+    """An ONNX Runtime session of a file; several lanes may call its `run` at once, and its threads can change."""
+    return onnx.LiveSession(verified(name), threads)
 
 
 def dictionary(size: Size) -> tuple[str, ...]:

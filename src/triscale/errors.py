@@ -10,6 +10,7 @@
     │   └── HttpError         HTTP itself refuses it (401, 405, 408, ...); in serve/http_response.py
     ├── WireError             a peer sent bytes that are not a frame of ours
     ├── ModelError            a model could not be loaded, or broke its contract
+    ├── SimulationError       a promise of every simulation was broken; in sim/errors.py
     └── EngineError           a replica could not be launched, resized or drained
 
 Branch on the type, never on the text: the text is for people. Refused, dropped and failed requests are not

@@ -30,6 +30,9 @@ MODELS = {
     "fails-to-load": "FailsToLoad",
     "exits-in-load": "ExitsInLoad",
     "slow-close": "SlowClose",
+    "meters": "Meters",
+    "large-a": "Large",
+    "large-b": "Large",
 }
 PIPELINE = Pipeline(
     name="misbehaving",

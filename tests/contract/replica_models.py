@@ -132,3 +132,35 @@ class SlowClose(Model):
     def close(self) -> None:
         if self.path:
             Path(self.path).write_text("closed")
+
+
+class Meters(Model):
+    """Tells how many threads run at the time, and on how many processors they may."""
+
+    def load(self, options: Mapping[str, object], resources: Resources) -> None:
+        self.lock = threading.Lock()
+        self.threads = resources.threads
+        self.using = 0
+
+    def set_threads(self, threads: int) -> None:
+        self.threads = threads
+
+    def predict(self, batch: list[Item]) -> list[Result | Rejected]:
+        with self.lock:
+            mine = self.threads
+            self.using += mine
+            found = {"using": self.using, "cores": len(os.sched_getaffinity(0))}
+        time.sleep(0.0005)
+        with self.lock:
+            self.using -= mine
+        return [Result(found) for _ in batch]
+
+
+class Large(Model):
+    """Holds 64 MiB."""
+
+    def load(self, options: Mapping[str, object], resources: Resources) -> None:
+        self.weights = b"x" * 2**26
+
+    def predict(self, batch: list[Item]) -> list[Result | Rejected]:
+        return [Result({"bytes": len(self.weights)}) for _ in batch]

@@ -172,6 +172,56 @@ def test_more_threads_than_there_are_cores_are_infeasible(check: Check) -> None:
     check(scenario)
 
 
+def test_another_variant_takes_the_place_of_one_that_serves(check: Check) -> None:
+    async def scenario(engine: ConnectedEngine) -> None:
+        if not engine.capabilities.hold:
+            return
+        replica = await engine.launch(spec("sleeps"))
+        runner = Runner(engine, replica)
+        batches = [runner.start(seconds=0.05) for _ in range(3)]
+        assert await engine.hold(replica.spec.id, ["echo"]) == ("echo",)
+        assert [batch.result()["inside"] for batch in batches] == [1, 1, 1], "what was sent before is run"
+        assert await runner.run("echo", a=1) == {"a": 1}
+        assert (await runner.run("sleeps", seconds=0))[0] == "not_resident"
+        assert [held.spec.variants for held in await engine.replicas()] == [("echo",)]
+
+    check(scenario)
+
+
+def test_a_variant_that_does_not_load_changes_nothing(check: Check) -> None:
+    async def scenario(engine: ConnectedEngine) -> None:
+        if not engine.capabilities.hold:
+            return
+        replica = await engine.launch(spec("echo"))
+        with pytest.raises(EngineError, match="FileNotFoundError: no weights at /nowhere"):
+            await engine.hold(replica.spec.id, ["fails-to-load"])
+        assert [held.spec.variants for held in await engine.replicas()] == [("echo",)]
+        assert await Runner(engine, replica).run(a=1) == {"a": 1}
+        for variants, message in (
+            (["nope"], "asks for variant 'nope', which stage work does not have"),
+            ([], "is to hold no variant; name at least one of stage work"),
+        ):
+            with pytest.raises(EngineError, match=message):
+                await engine.hold(replica.spec.id, variants)
+        with pytest.raises(EngineError, match="no replica 'nobody' runs here"):
+            await engine.hold(ReplicaId("nobody"), ["echo"])
+
+    check(scenario)
+
+
+def test_the_newest_variants_to_hold_win(check: Check) -> None:
+    async def scenario(engine: ConnectedEngine) -> None:
+        if not engine.capabilities.hold:
+            return
+        replica = await engine.launch(spec("echo"))
+        wanted = (["sleeps"], ["raises", "prints"], ["wrong-count", "echo"])
+        await asyncio.gather(*(engine.hold(replica.spec.id, variants) for variants in wanted))
+        assert [held.spec.variants for held in await engine.replicas()] == [("wrong-count", "echo")]
+        assert engine.client(replica.spec.id).in_flight == {}
+
+    check(scenario)
+
+
 def test_drain_finishes_what_runs_and_is_expected(check: Check) -> None:
     async def scenario(engine: ConnectedEngine) -> None:
         replica = await engine.launch(spec("sleeps"))
@@ -184,6 +234,19 @@ def test_drain_finishes_what_runs_and_is_expected(check: Check) -> None:
         assert await next_of(ReplicaExited, events) == ReplicaExited(replica.spec.id, expected=True, reason="drained")
         assert list(await engine.replicas()) == []
         await engine.drain(replica.spec.id, grace=1.0)
+
+    check(scenario)
+
+
+def test_a_replica_that_is_being_drained_is_listed_as_such(check: Check) -> None:
+    async def scenario(engine: ConnectedEngine) -> None:
+        replica = await engine.launch(spec("sleeps"))
+        batch = Runner(engine, replica).start(seconds=0.2)
+        draining = asyncio.ensure_future(engine.drain(replica.spec.id, grace=10.0))
+        await asyncio.sleep(0)
+        assert [listed.draining for listed in await engine.replicas()] == [True]
+        await draining
+        assert batch.done()
 
     check(scenario)
 

@@ -9,17 +9,13 @@ import click
 import msgspec
 import pytest
 
+from tests.deploy.exposed import exposed
 from triscale.cli.main import cli
-from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline, Policy, ResourceLimits, Samples, Stage, Variant
 from triscale.core.request import Outcome, Reason
 from triscale.core.settings import Settings
 from triscale.core.spec import load_pipeline
-from triscale.dispatch.dispatcher import Dispatcher
-from triscale.observe.metrics import PipelineCollector
-from triscale.observe.recorder import Recorder
-from triscale.policy.autoscalers.static import static_plan
-from triscale.policy.learned import LearnedTimes
+from triscale.policy.autoscalers.triscale import TriscaleOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/README.md")])
@@ -57,6 +53,12 @@ def test_every_key_of_a_pipeline_file_is_documented() -> None:
             assert f"`{field.encode_name}`" in page, f"docs/pipelines.md does not name {struct.__name__}.{field.name}"
 
 
+def test_every_option_of_the_autoscaler_is_documented_with_its_default() -> None:
+    page = (ROOT / "docs" / "autoscaler.md").read_text()
+    for field in msgspec.structs.fields(TriscaleOptions):
+        assert f"| `{field.name}` | {field.default:g} |" in page, f"docs/autoscaler.md: {field.name}"
+
+
 def test_every_outcome_and_reason_is_documented() -> None:
     page = (ROOT / "docs" / "serving.md").read_text()
     for outcome in Outcome:
@@ -66,17 +68,25 @@ def test_every_outcome_and_reason_is_documented() -> None:
             assert f"`{reason}`" in page
 
 
-def test_every_metric_is_documented() -> None:
-    page = (ROOT / "docs" / "serving.md").read_text()
-    pipeline = load_pipeline(ROOT / "examples" / "digits")
-    graph = Graph.of(pipeline)
-    models = [[LearnedTimes() for _ in names] for names in graph.variants]
-    fan_out = [[[1.0] * len(graph.children[s]) for _ in names] for s, names in enumerate(graph.variants)]
-    dispatcher = Dispatcher(graph, models, fan_out, static_plan(graph, None, 1), pipeline.dispatch, 0.0)
-    for family in PipelineCollector(dispatcher, Recorder(graph), "0").collect():
+def test_every_metric_is_documented_with_its_labels() -> None:
+    page = (ROOT / "docs" / "observability.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `triscale_")]
+    for family in exposed():
         name = {"counter": f"{family.name}_total", "info": f"{family.name}_info"}.get(family.type, family.name)
-        assert f"`{name}`" in page, f"docs/serving.md does not name {name}"
+        described = [row for row in rows if f"`{name}`" in row]
+        assert len(described) == 1, f"docs/observability.md describes {name} {len(described)} times"
+        labels = [cell.strip() for cell in described[0].split("|")][3]
+        own = "version" if family.type == "info" else ", ".join(getattr(family, "_labelnames", ()))
+        assert labels == own, f"docs/observability.md gives {name} the labels {labels}, not {own}"
         assert family.documentation.endswith(".")
+
+
+def test_every_alert_is_documented() -> None:
+    page = (ROOT / "docs" / "observability.md").read_text()
+    rules = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text()
+    alerts = re.findall(r"- alert: (\w+)", rules)
+    assert alerts
+    assert [alert for alert in alerts if f"`{alert}`" not in page] == []
 
 
 @pytest.mark.parametrize(

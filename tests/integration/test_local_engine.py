@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.contract.harness import PIPELINE, ROOT, WAIT, Runner, next_of, spec
@@ -68,27 +70,141 @@ def test_what_a_model_prints_goes_to_the_log_under_the_replicas_name(caplog: pyt
     on_engine(scenario)
 
 
-def test_replicas_get_processors_of_their_own_while_there_are_enough() -> None:
+async def placed(*runners: Runner) -> list[list[int]]:
+    """The processors that each replica may run on."""
+    return [(await runner.run(seconds=0))["cpus"] for runner in runners]
+
+
+def two_cpus() -> list[int]:
     cpus = sorted(os.sched_getaffinity(0))[:2]
     if len(cpus) < 2:
         pytest.skip("needs two processors")
+    return cpus
+
+
+def test_replicas_have_as_many_processors_as_cores_and_share_them_only_where_they_must() -> None:
+    cpus = two_cpus()
 
     async def scenario(engine: LocalEngine) -> None:
         first, second = [await engine.launch(spec("sleeps")) for _ in range(2)]
         runners = [Runner(engine, first), Runner(engine, second)]
-
-        async def placed() -> list[list[int]]:
-            return [(await runner.run(seconds=0))["cpus"] for runner in runners]
-
-        assert await placed() == [[cpus[0]], [cpus[1]]]
+        assert await placed(*runners) == [[cpus[0]], [cpus[1]]]
         await engine.resize(first.spec.id, 2, 1)
-        while await placed() != [cpus, cpus]:  # the other one is moved behind the scenes
-            await asyncio.sleep(0.01)
+        assert await placed(*runners) == [cpus, [cpus[1]]], "the other one stays where it is"
+        await engine.resize(second.spec.id, 2, 1)
+        assert await placed(*runners) == [cpus, cpus]
         await engine.resize(first.spec.id, 1, 1)
-        while await placed() != [[cpus[0]], [cpus[1]]]:
+        assert await placed(*runners) == [[cpus[0]], cpus]
+        await engine.resize(second.spec.id, 1, 1)
+        assert await placed(*runners) == [[cpus[0]], [cpus[1]]]
+        assert [replica.spec.cpus for replica in await engine.replicas()] == [(cpus[0],), (cpus[1],)]
+
+    on_engine(scenario, cpus=cpus)
+
+
+def test_a_shrinking_replica_keeps_its_processors_until_its_lanes_are_closed() -> None:
+    cpus = two_cpus()
+
+    async def scenario(engine: LocalEngine) -> None:
+        first = await engine.launch(spec("never", lanes=2))
+        runner = Runner(engine, first)
+        batches = [runner.start() for _ in range(2)]
+        await engine.resize(first.spec.id, 2, 1)  # when this is answered, both run
+        shrinking = asyncio.ensure_future(engine.resize(first.spec.id, 1, 1))
+        second = await engine.launch(spec("sleeps"))
+        assert engine._workers[first.spec.id].spec.lanes == 1
+        assert os.sched_getaffinity(first.pid) == set(cpus)
+        await engine.kill(first.spec.id, "done")
+        await asyncio.gather(*batches)
+        with pytest.raises(EngineError, match="the connection to the replica ended: done"):
+            await shrinking
+        assert await placed(Runner(engine, second)) == [[cpus[0]]]
+
+    on_engine(scenario, cpus=cpus)
+
+
+def test_a_replica_that_starts_while_processors_change_hands_has_the_right_ones_in_the_end() -> None:
+    cpus = two_cpus()
+
+    async def scenario(engine: LocalEngine) -> None:
+        first, second = await asyncio.gather(*(engine.launch(spec("sleeps", lanes=2)) for _ in range(2)))
+        await engine.resize(first.spec.id, 1, 1)
+        starting = asyncio.ensure_future(engine.launch(spec("sleeps")))
+        await asyncio.sleep(0)
+        await engine.kill(second.spec.id, "room")
+        third = Runner(engine, await starting)
+        runner = Runner(engine, first)
+        while sorted(await placed(runner, third)) != [[cpus[0]], [cpus[1]]]:  # one of them is moved behind the scenes
             await asyncio.sleep(0.01)
 
     on_engine(scenario, cpus=cpus)
+
+
+def test_over_a_thousand_resizes_under_load_no_more_threads_run_than_a_replica_has_processors() -> None:
+    async def scenario(engine: LocalEngine) -> None:
+        rng = random.Random(3)
+        most = len(os.sched_getaffinity(0))
+        sizes = [(lanes, threads) for lanes in range(1, 5) for threads in range(1, 3) if lanes * threads <= most]
+        replicas = [await engine.launch(spec("meters")) for _ in range(3)]
+        runners = [Runner(engine, replica) for replica in replicas]
+        answers: list[asyncio.Future[Any]] = []
+        waiting: list[asyncio.Future[Any]] = []
+        target = dict.fromkeys((replica.spec.id for replica in replicas), (1, 1))
+        for _ in range(1200):
+            name = rng.choice(replicas).spec.id
+            target[name] = rng.choice(sizes)
+            waiting.append(asyncio.ensure_future(engine.resize(name, *target[name])))
+            for runner in runners:
+                answers += [runner.start() for _ in range(8 - len(runner.client.in_flight))]
+            if rng.random() < 0.5:
+                await waiting.pop()
+            elif rng.random() < 0.5:
+                await asyncio.sleep(0)
+        await asyncio.gather(*waiting)
+        found = await asyncio.gather(*answers)
+        assert all(answer["using"] <= answer["cores"] for answer in found)
+        assert {replica.spec.id: (replica.spec.lanes, replica.spec.threads) for replica in await engine.replicas()} == (
+            target
+        )
+        for replica, runner in zip(replicas, runners, strict=True):
+            lanes, threads = target[replica.spec.id]
+            assert (await runner.run())["cores"] == lanes * threads
+
+    on_engine(scenario)
+
+
+def test_a_variant_that_does_not_fit_takes_the_place_of_another_or_is_refused() -> None:
+    async def scenario(engine: LocalEngine) -> None:
+        empty = await engine.launch(spec("echo"))
+        held = engine.client(empty.spec.id).ready.rss
+        room = msgspec.structs.replace(spec("large-a"), memory_bytes=held + 100 * 2**20)
+        replica = await engine.launch(room)
+        runner = Runner(engine, replica)
+        assert await engine.hold(replica.spec.id, ["large-b"]) == ("large-b",), "not both at a time"
+        assert await runner.run("large-b") == {"bytes": 2**26}
+        with pytest.raises(
+            EngineError, match=r"variant large-a of stage work .* which does not fit: the replica holds"
+        ):
+            await engine.hold(replica.spec.id, ["large-b", "large-a"])
+        assert await engine.hold(replica.spec.id, ["large-b", "echo"]) == ("large-b", "echo")
+        too_little = msgspec.structs.replace(spec("large-a"), memory_bytes=held + 10 * 2**20)
+        with pytest.raises(EngineError, match=r"did not start: variant large-a .* which does not fit"):
+            await engine.launch(too_little)
+
+    on_engine(scenario)
+
+
+def test_what_had_to_go_comes_back_where_that_did_not_help() -> None:
+    async def scenario(engine: LocalEngine) -> None:
+        empty = await engine.launch(spec("echo"))
+        held = engine.client(empty.spec.id).ready.rss
+        replica = await engine.launch(msgspec.structs.replace(spec("echo"), memory_bytes=held + 40 * 2**20))
+        with pytest.raises(EngineError, match="does not fit"):
+            await engine.hold(replica.spec.id, ["large-a"])
+        assert [other.spec.variants for other in await engine.replicas()] == [("echo",), ("echo",)]
+        assert await Runner(engine, replica).run(a=1) == {"a": 1}
+
+    on_engine(scenario)
 
 
 def test_without_pinning_replicas_run_anywhere() -> None:

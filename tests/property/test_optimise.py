@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import highspy
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -25,6 +26,7 @@ from triscale.core.pipeline import Pipeline, Stage, Variant
 from triscale.core.profile import LatencyPoint, Profile, VariantProfile
 from triscale.policy.optimise import Problem, ReplicaBounds, Settings, solve
 from triscale.policy.optimise.check import violations
+from triscale.policy.optimise.explain import explain
 from triscale.policy.optimise.milp import search
 
 Table = npt.NDArray[np.float64]
@@ -385,6 +387,28 @@ def test_lanes_do_not_span_nodes_and_models_fit_their_memory(world: World, sizes
 
 
 @EXAMPLES
+@given(
+    worlds(ANY, most_cores=12, threads=(1, 2)),
+    st.lists(st.tuples(st.integers(1, 5), st.integers(0, 2)), min_size=1, max_size=3),
+    st.integers(0, 1),
+    st.integers(1, 3),
+    st.integers(0, 2),
+)
+def test_gpus_and_the_pipeline_s_replica_bounds_are_kept_together(
+    world: World, sizes: list[tuple[int, int]], gpus: int, least: int, more: int
+) -> None:
+    nodes = [Node(id=NodeId(f"n{i}"), cores=cores, gpus=devices) for i, (cores, devices) in enumerate(sizes)]
+    spec = world.graph.pipeline
+    root = spec.stages["a"]
+    on_gpus = (msgspec.structs.replace(root.variants[0], gpus=gpus), *root.variants[1:])
+    bounded = msgspec.structs.replace(root, variants=on_gpus, min_replicas=least, max_replicas=least + more)
+    graph = Graph.of(msgspec.structs.replace(spec, stages={**spec.stages, "a": bounded}))
+    quick = replace(PAPER, node_limit=1000)
+    plan = solve(Problem.of(graph, world.profile, world.demand, nodes, quick))
+    assert violations(plan, graph, world.profile, nodes, quick) == []
+
+
+@EXAMPLES
 @given(worlds(ANY, 3, most_cores=12), st.sampled_from(["auto", "greedy"]))
 def test_the_greedy_plan_is_never_better_than_the_exact_one(world: World, solver: Literal["auto", "greedy"]) -> None:
     exact, other = solve(world.problem(PAPER)), solve(world.problem(PAPER), solver)
@@ -421,6 +445,26 @@ def test_a_looser_slo_never_costs_more(world: World, how: Settings) -> None:
             if before.mode == plan.mode == "hardware" and plan.accuracy == before.accuracy:
                 assert plan.cores <= before.cores
         before = plan
+
+
+@FEW
+@given(worlds(most_cores=4))
+def test_an_explanation_is_what_planning_again_says(world: World) -> None:
+    problem = world.problem(PAPER)
+    plan = solve(problem)
+    found = explain(problem, world.profile, plan)
+    richer = solve(Problem.of(world.graph, world.profile, world.demand, world.cores + 1, PAPER))
+    gain = found.one_more_core.gain
+    assert gain.served_per_s == pytest.approx(
+        (richer.served_fraction - plan.served_fraction) * world.demand, abs=1e-4 * world.demand
+    )
+    assert gain.accuracy == pytest.approx(richer.accuracy - plan.accuracy, abs=1e-4)
+    # The demand at which a mode ends is known to a thousandth.
+    ends = [(found.hardware_until, ("hardware",)), (found.accuracy_until, ("hardware", "accuracy"))]
+    for end, modes in ends:
+        if end > 0.0:
+            assert solve(problem.at(end * 0.999)).mode in modes
+        assert solve(problem.at(end * 1.003 + 1e-5)).mode not in modes
 
 
 @FEW

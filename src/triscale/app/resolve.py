@@ -12,7 +12,7 @@ from triscale.core.plan import Plan
 from triscale.core.profile import Profile, inline_profile
 from triscale.errors import ConfigError
 from triscale.policy.autoscalers.static import static_plan
-from triscale.profiler.store import load_cached, missing_variants, read_profile, stale_reasons
+from triscale.profiler.store import load_cached, load_outdated, missing_variants, read_profile, stale_reasons
 
 __all__ = ["cores_for", "plan_for", "profile_for"]
 
@@ -27,21 +27,31 @@ def cores_for(pipeline: Pipeline, asked: int | None) -> int:
 
 
 def profile_for(pipeline: Pipeline, import_roots: Sequence[str], path: str | None) -> tuple[Profile | None, list[str]]:
-    """The profile to use, and warnings about it: the file asked for, the cached one, or the pipeline file's own."""
+    """The profile to use, and warnings about it: the file asked for, the cached one, or the pipeline file's own.
+
+    Without any of them, the newest cached one of other weights or another machine: wrong latencies are corrected while
+    serving, unknown ones have to be learned.
+    """
     if path is None:
-        cached = load_cached(pipeline, import_roots)
-        if cached is not None:
-            return cached, []
-        inline = inline_profile(pipeline)
-        if inline is None:
+        exact = load_cached(pipeline, import_roots) or inline_profile(pipeline)
+        if exact is not None:
+            return exact, []
+        outdated = load_outdated(pipeline)
+        if outdated is None:
             advice = "no profile of this pipeline on this machine: latencies are learned while serving; "
             return None, [advice + "`triscale profile` measures them first"]
-        return inline, []
+        profile, made = outdated
+        return profile, _warnings(made, pipeline, profile, import_roots)
     profile = read_profile(Path(path))
     missing = missing_variants(pipeline, profile)
     if missing:
         raise ConfigError(f"{path}: has no latencies of {', '.join(missing)}; profile the pipeline again")
-    return profile, [f"{path}: {reason}" for reason in stale_reasons(pipeline, profile, import_roots)]
+    return profile, _warnings(path, pipeline, profile, import_roots)
+
+
+def _warnings(path: Path | str, pipeline: Pipeline, profile: Profile, import_roots: Sequence[str]) -> list[str]:
+    reasons = stale_reasons(pipeline, profile, import_roots)
+    return [f"{path}: {'; '.join(reasons)}. `triscale profile` measures anew"] if reasons else []
 
 
 def plan_for(graph: Graph, profile: Profile | None, cores: int, variants: Mapping[str, str]) -> Plan:

@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from triscale.cli.closing_demo import print_demo
 from triscale.cli.live import OUTCOME_STYLES
 from triscale.observe.report_document import PhaseView, ReportDocument, SampleView, read_document
 from triscale.observe.wording import (
@@ -34,9 +35,12 @@ def print_closing(console: Console, document: Mapping[str, object]) -> None:
     console.print()
     console.print(Text(headline(run), "bold"))
     console.print()
-    for phase in run.phases:
-        _print_phase(console, phase, run.slo_ms)
-    console.print(_figures(run))
+    if run.control is not None:
+        print_demo(console, run)
+    else:
+        for phase in run.phases:
+            _print_phase(console, phase, run.slo_ms)
+        console.print(_figures(run))
     if run.stages:
         console.print()
         console.print(_stages(run))
@@ -77,6 +81,8 @@ def _figures(run: ReportDocument) -> Table:
 
 def _rates(run: ReportDocument) -> Iterator[tuple[str, Callable[[PhaseView], str]]]:
     yield "attainment", lambda phase: percent(phase.attainment)
+    if any(phase.late_at_client for phase in run.phases):
+        yield "at the client", lambda phase: percent(phase.attainment_at_client)
     yield "goodput", lambda phase: f"{count(phase.goodput_per_s)}/s"
     yield "latency p50", lambda phase: milliseconds(phase.latency_ms.p50)
     yield "latency p95", lambda phase: milliseconds(phase.latency_ms.p95)
@@ -122,17 +128,21 @@ def _print_sample(console: Console, sample: SampleView) -> None:
 
 
 def _remarks(run: ReportDocument) -> Iterator[Text]:
-    if run.counts_agree is not None:
+    agreed = [each.counts_agree for each in (run, run.against) if each is not None and each.counts_agree is not None]
+    if agreed:
         yield (
             Text("✓ server and client counted the same requests in every outcome", "green")
-            if run.counts_agree
+            if all(agreed)
             else Text("✗ server and client counted differently", "red")
         )
-    if run.plan is not None and run.plan.reason:
+    if run.plan is not None and run.plan.reason and run.control is None:
         yield Text.assemble("plan: ", (run.plan.reason, "bright_black"))
-    if cores := cores_sentence(run):
+    if run.control is None and (cores := cores_sentence(run)):
         yield Text(cores)
     if run.score_says:
         yield Text.assemble("accuracy: ", (run.score_says, "bright_black"))
     for problem in run.problems:
         yield Text(f"! {problem}", "yellow")
+    if run.against is not None:
+        for problem in run.against.problems:
+            yield Text(f"! under {run.against.policy}: {problem}", "yellow")

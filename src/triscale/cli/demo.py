@@ -1,75 +1,89 @@
 """`triscale demo`: serve a pipeline for real, load it from another process, and report what happened.
 
-First the pipeline's variants are measured, unless they were before on this machine. Then a server is started, and a
-load generator in a process of its own sends samples: first at a part of the planned capacity, then at twice, then at
-six times of it.
-In the end the client's counts are compared with the server's. Whatever was started is stopped, however this ends.
+First the pipeline's variants are measured, unless they were before on this machine. Then a server is started under
+`triscale`, and a load generator in a process of its own sends samples: as many as the most accurate variants answer
+in time, then twice what they can carry at all, then as many as at first. The same load then meets a server that has
+only the most accurate variants. In the end the client's counts are compared with the servers', and the runs with each
+other. Whatever was started is stopped, however this ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
 
-from triscale.app.resolve import cores_for
+from triscale.app.ceiling import Yardstick
+from triscale.app.policy import nodes_for
+from triscale.app.resolve import cores_for, profile_for
 from triscale.cli.closing import print_closing
 from triscale.cli.demo_document import demo_document, without_images
+from triscale.cli.demo_load import WARM_UP, made_up_inputs, phases_of
+from triscale.cli.demo_run import STATIC, Contender, RunRecord, contender_of, run_contender
 from triscale.cli.live import View, view_for
-from triscale.cli.live_state import LiveState, StageState
-from triscale.cli.options import cores_option, profile_option, set_option, variant_option
+from triscale.cli.options import cores_option, profile_option, set_option
+from triscale.cli.plan_options import nodes_of
 from triscale.cli.profile import measure_with_progress
 from triscale.cli.report import write_report
-from triscale.cli.serve import Ready
-from triscale.cli.server_metrics import Scraper, ServerCounts, stage_states
-from triscale.cli.server_process import ServerProcess
-from triscale.clock import monotonic
+from triscale.core.cluster import Node
+from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
 from triscale.core.profile import inline_profile
 from triscale.core.spec import load_pipeline, pipeline_file
-from triscale.errors import ConfigError, TriscaleError
-from triscale.observe.wording import count
+from triscale.errors import ConfigError
+from triscale.observe.wording import count, percent
+from triscale.policy.autoscalers.ceiling import Ceiling
+from triscale.policy.autoscalers.registry import AUTOSCALERS
 from triscale.profiler.store import cache_path, load_cached, write_profile
 from triscale.replica.config import import_roots
 from triscale.traces.arrivals import Phase
 from triscale.traces.job import Job
-from triscale.traces.launch import ReplayProcess
-from triscale.traces.messages import Finished, Preparing, Progress
-from triscale.traces.results import ReplayResult
+from triscale.traces.payload import Synthetic
 
 __all__ = ["demo"]
 
 _DEFAULT = "examples/ocr"
-_STEADY = 0.6
-"""Part of the planned capacity that arrives in the steady phase."""
-_BURST = 2.0
-"""And in the burst: more than the plan's variants can carry, so that faster ones must help."""
-_FLOOD = 6.0
-"""And in the flood: more than any variant can carry, so that most must be refused."""
-_SCRAPE_S = 0.5
-_SETTLE_S = 5.0
-"""Longest wait for the server to be done with the last request."""
+_NONE = "none"
+_LIVE = [name for name in AUTOSCALERS if name != "oracle"]
+"""The oracle knows the rate to come, which only a simulation does."""
 _PROFILE_BUDGET_S = 40.0
-_INTERRUPTED = 130
 
 
 @click.command()
 @click.argument("pipeline", metavar="[PIPELINE]", default=_DEFAULT)
 @set_option
 @cores_option
+@click.option(
+    "--nodes",
+    metavar="NODES",
+    callback=nodes_of,
+    help="Stand for a cluster, for example 4x4, with a pipeline whose variants are all emulated.",
+)
+@click.option("--cold-start", type=click.FloatRange(min=0.0), metavar="S", help="Seconds an emulated replica loads.")
 @profile_option
-@variant_option
-@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(min=1.0), help="Length of the load.")
+@click.option("--policy", default="triscale", show_default=True, type=click.Choice(_LIVE), help="Decides.")
+@click.option(
+    "--against",
+    default=STATIC,
+    show_default=True,
+    type=click.Choice([*_LIVE, _NONE]),
+    help="Meets the same load afterwards; static: the most accurate variants alone; none: only one run.",
+)
+@click.option(
+    "--seconds",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(min=1.0),
+    help="Length of the load in each run, the warm-up apart.",
+)
 @click.option(
     "--rate",
     type=click.FloatRange(min=0.01),
-    help=f"Requests/s of the steady phase; by default {_STEADY:.0%} of the planned capacity.",
+    help="Requests/s of the calm phases, with five times as many in the surge; by default from the profile.",
 )
 @click.option("--seed", default=7, show_default=True, help="Of the samples and of the arrivals.")
 @click.option("--port", default=0, show_default=True, help="Port of the server; 0 picks a free one.")
@@ -79,8 +93,11 @@ def demo(
     pipeline: str,
     overrides: tuple[str, ...],
     cores: int | None,
+    nodes: tuple[Node, ...] | None,
+    cold_start: float | None,
     profile_path: str | None,
-    variants: tuple[str, ...],
+    policy: str,
+    against: str,
     seconds: float,
     rate: float | None,
     seed: int,
@@ -88,28 +105,40 @@ def demo(
     report_path: str | None,
     as_json: bool,
 ) -> None:
-    """Serve PIPELINE, load it from another process, and report what happened.
+    """Serve PIPELINE under a load that fits, surges beyond the most accurate variants, and falls again; then report.
 
-    A third of the time requests arrive at 60 % of what the plan can carry, then at twice, then at six times of it.
-    Ctrl-C ends the load early and still reports; a second one ends everything.
+    The same load then meets a server with the most accurate variants alone. Ctrl-C ends the load early and still
+    reports; a second one ends everything.
 
     \b
-    Example: triscale demo examples/digits --seconds 10
+    Example: triscale demo examples/ocr --seconds 30
     """
     console = Console(stderr=as_json)
+    if cold_start is not None:
+        overrides = (*overrides, *_cold_starts(load_pipeline(pipeline, overrides), cold_start))
     checked = load_pipeline(pipeline, overrides)
     roots = import_roots(pipeline_file(pipeline))
-    arguments = [pipeline, "--port", str(port), "--metrics-port", "0", "--grace", "2"]
-    arguments += ["--cores", str(cores_for(checked, cores))]
-    arguments += [f"--set={value}" for value in overrides] + [f"--variant={value}" for value in variants]
+    payload = made_up_inputs(checked) if checked.samples is None else None
+    machines = nodes_for(checked, cores_for(checked, cores), nodes or ())
+    arguments = [pipeline, *(f"--set={value}" for value in overrides)]
     arguments += [f"--profile={profile_path}"] if profile_path else []
+    arguments += ["--nodes", _written(nodes)] if nodes else ["--cores", str(cores_for(checked, cores))]
     with view_for(console) as view:
         view.step(*_profile(checked, roots, cores, profile_path, quiet=as_json))
-        run = _Demo(checked, pipeline, roots, arguments, view, seconds=seconds, rate=rate, seed=seed)
+        yardstick = _yardstick(checked, roots, profile_path, machines)
+        ceiling = yardstick.ceiling() if yardstick is not None else None
+        phases = phases_of(ceiling, seconds, rate, cold_start or 0.0)
+        arguments += ["--demand", f"{phases[0].rate_per_s:g}"]
+        contenders = [
+            contender_of(name, checked.policy, ceiling, arguments) for name in (policy, against) if name != _NONE
+        ]
+        view.step(*_load_words(phases, ceiling))
+        job = _job(checked, roots, phases, payload, seed)
         try:
-            document = asyncio.run(run.run())
+            runs = asyncio.run(_runs(contenders, job, ceiling, view, port))
         except asyncio.CancelledError:
             raise click.Abort from None
+    document = demo_document(checked, pipeline, runs, ceiling, yardstick)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(without_images(document)), indent=2).decode())
     else:
@@ -117,8 +146,25 @@ def demo(
     report_path = report_path or f"reports/{checked.name}.html"
     write_report(document, Path(report_path), "--report")
     console.print(f"\nreport with plots: {report_path}", highlight=False, soft_wrap=True)
-    if document["stopped"]:
+    if runs[-1].result.stopped:
         raise click.Abort
+
+
+def _cold_starts(pipeline: Pipeline, seconds: float) -> Iterator[str]:
+    """Overrides with which an emulated replica, which holds all its stage's variants, loads so long."""
+    for name, stage in pipeline.stages.items():
+        for index, variant in enumerate(stage.variants):
+            if variant.runtime != "emulated":
+                raise ConfigError(
+                    f"--cold-start: variant {variant.name!r} of stage {name!r} really loads; "
+                    "only pipelines whose variants are all `runtime: emulated` can pretend to"
+                )
+            yield f"stages.{name}.variants[{index}].load_ms={1000.0 * seconds / len(stage.variants):g}"
+
+
+def _written(nodes: Sequence[Node]) -> str:
+    """Nodes as `--nodes` takes them."""
+    return ",".join(f"{node.cores:g}" for node in nodes)
 
 
 def _profile(
@@ -137,140 +183,53 @@ def _profile(
     return f"{variants} variants were measured before", "`triscale profile` measures them again"
 
 
-class _Demo:
-    """One demo: a server, a load generator, and what both said."""
+def _yardstick(pipeline: Pipeline, roots: Sequence[str], path: str | None, nodes: Sequence[Node]) -> Yardstick | None:
+    profile, _ = profile_for(pipeline, roots, path)
+    return Yardstick(Graph.of(pipeline), profile, nodes, pipeline.policy) if profile is not None else None
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        path: str,
-        roots: Sequence[str],
-        arguments: Sequence[str],
-        view: View,
-        *,
-        seconds: float,
-        rate: float | None,
-        seed: int,
-    ) -> None:
-        self._pipeline = pipeline
-        self._path = path
-        self._roots = roots
-        self._arguments = arguments
-        self._view = view
-        self._seconds = seconds
-        self._rate = rate
-        self._seed = seed
-        self._history: list[ServerCounts] = []
-        self._stages: tuple[StageState, ...] = ()
-        self._started = 0.0
-        self._generator: ReplayProcess | None = None
-        self._main: asyncio.Task[Any] | None = None
 
-    async def run(self) -> dict[str, Any]:
-        """The document. CancelledError when interrupted before there was anything to report."""
-        self._main = asyncio.current_task()
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, self._interrupt)
-        loop.add_signal_handler(signal.SIGTERM, self._main.cancel if self._main else self._interrupt)
-        self._view.busy("starting the server")
-        async with ServerProcess(self._arguments) as server:
-            ready = server.ready
-            capacity = f"carries about {count(ready.capacity_per_s)} requests/s" if ready.capacity_per_s else "no plan"
-            self._view.step(f"serving {ready.pipeline} at {ready.url}", f"{ready.cores} cores; {capacity}")
-            scraper = Scraper(ready.metrics_url)
-            try:
-                self._history.append(await scraper.scrape())
-                result = await self._load(ready, scraper)
-                trouble = await self._settle(scraper)
-            finally:
-                await scraper.close()
-        document = demo_document(self._pipeline, self._path, ready, result, self._history, self._started, trouble)
-        if server.killed:
-            document["problems"].append("the server did not stop when it was told to, and was killed")
-        return document
+def _load_words(phases: Sequence[Phase], ceiling: Ceiling | None) -> tuple[str, str]:
+    """The load that is to come, and what it is measured against."""
+    load = ", ".join(
+        f"{phase.name} {count(phase.rate_per_s)}/s for {phase.seconds:.0f} s"
+        for phase in phases
+        if phase.name != WARM_UP
+    )
+    if ceiling is None:
+        return load, ""
+    return load, (
+        f"the most accurate variants ({percent(ceiling.accuracy)}) answer {count(ceiling.within_slo_per_s)}/s in time "
+        f"and carry {count(ceiling.capacity_per_s)}/s at most"
+    )
 
-    def _interrupt(self) -> None:
-        """Ctrl-C: the first one during load ends the load, any other everything."""
-        generator, self._generator = self._generator, None
-        if generator is not None:
-            generator.stop()
-        elif self._main is not None:
-            self._main.cancel()
 
-    async def _load(self, ready: Ready, scraper: Scraper) -> ReplayResult:
-        async with ReplayProcess(self._job(ready)) as generator:
-            scraping = asyncio.create_task(self._scrape(scraper))
-            try:
-                async for message in generator:
-                    if isinstance(message, Preparing):
-                        self._view.busy(f"making sample {message.made} of {message.total}")
-                    elif isinstance(message, Progress):
-                        self._generator = generator
-                        self._show(message, ready)
-                    elif isinstance(message, Finished):
-                        return message.result
-            finally:
-                self._generator = None
-                scraping.cancel()
-                await asyncio.gather(scraping, return_exceptions=True)
-        raise AssertionError("a load generator ends with its result or an error")
+def _job(
+    pipeline: Pipeline, roots: Sequence[str], phases: tuple[Phase, ...], payload: Synthetic | None, seed: int
+) -> Job:
+    samples = pipeline.samples
+    return Job(
+        url="http://127.0.0.1",
+        model=pipeline.name,
+        phases=phases,
+        slo_ms=pipeline.slo_ms,
+        source=samples.source if samples is not None else "",
+        score=samples.score if samples is not None else "",
+        payload=payload,
+        seed=seed,
+        import_roots=tuple(roots),
+        batched=pipeline.max_batch_size > 0,
+        timeout_ms=max(10_000.0, 5.0 * pipeline.slo_ms),
+    )
 
-    def _job(self, ready: Ready) -> Job:
-        pipeline = self._pipeline
-        if pipeline.samples is None:
-            raise ConfigError(
-                f"pipeline {pipeline.name!r} names no samples, so there is nothing to send; "
-                "add `samples: {source: package.module:function}`"
-            )
-        if self._rate is None and not ready.capacity_per_s:
-            raise ConfigError(
-                f"the plan of {pipeline.name!r} states no capacity to take a part of; give the rate with --rate"
-            )
-        steady = self._rate if self._rate is not None else _STEADY * ready.capacity_per_s
-        return Job(
-            url=ready.url,
-            model=pipeline.name,
-            phases=tuple(
-                Phase(name, steady * factor / _STEADY, self._seconds / 3)
-                for name, factor in (("steady", _STEADY), ("burst", _BURST), ("flood", _FLOOD))
-            ),
-            slo_ms=pipeline.slo_ms,
-            source=pipeline.samples.source,
-            score=pipeline.samples.score,
-            seed=self._seed,
-            import_roots=tuple(self._roots),
-            batched=pipeline.max_batch_size > 0,
-            timeout_ms=max(10_000.0, 5.0 * pipeline.slo_ms),
-        )
 
-    def _show(self, progress: Progress, ready: Ready) -> None:
-        self._started = self._started or monotonic() - progress.at_s
-        state = LiveState(
-            slo_ms=self._pipeline.slo_ms,
-            progress=progress,
-            capacity_per_s=ready.capacity_per_s or None,
-            stages=self._stages,
-        )
-        self._view.show(state)
-
-    async def _scrape(self, scraper: Scraper) -> None:
-        """Follow the server's counts until cancelled, or until it does not answer (the client will see why)."""
-        try:
-            while True:
-                await asyncio.sleep(_SCRAPE_S)
-                counts = await scraper.scrape()
-                self._stages = stage_states(self._history[-1], counts)
-                self._history.append(counts)
-        except TriscaleError:
-            return
-
-    async def _settle(self, scraper: Scraper) -> str:
-        """Take the server's counts when it is done with every request; what kept it from telling, if anything."""
-        deadline = monotonic() + _SETTLE_S
-        try:
-            while (counts := await scraper.scrape()).live and monotonic() < deadline:
-                await asyncio.sleep(0.05)
-        except TriscaleError as error:
-            return str(error)
-        self._history.append(counts)
-        return ""
+async def _runs(
+    contenders: Sequence[Contender], job: Job, ceiling: Ceiling | None, view: View, port: int
+) -> list[RunRecord]:
+    """One run after the other; those that come after one that was stopped are left out."""
+    done: list[RunRecord] = []
+    for contender in contenders:
+        run = await run_contender(contender, job, ceiling, view, port=port)
+        done.append(run)
+        if run.result.stopped:
+            break
+    return done

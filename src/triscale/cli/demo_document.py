@@ -1,4 +1,4 @@
-"""The demo's document: the client's result, what the server counted, where it ran, and what to try next."""
+"""The demo's document: each run as the client and the server tell it, side by side, and what to try next."""
 
 from __future__ import annotations
 
@@ -6,63 +6,135 @@ import datetime
 import itertools
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from triscale.app.ceiling import Yardstick
+from triscale.cli.agreement import agreement, deaths, stage_documents
+from triscale.cli.demo_control import back_after_s, control_document, drift_at, phase_figures, slowdown
+from triscale.cli.demo_load import WARM_UP, counted, surge_index
+from triscale.cli.demo_run import RunRecord
 from triscale.cli.serve import Ready
-from triscale.cli.server_metrics import ServerCounts, StageCounts
+from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
-from triscale.core.request import Outcome
-from triscale.observe.wording import percent
+from triscale.policy.autoscalers.ceiling import Ceiling
 from triscale.profiler.machine import this_machine
-from triscale.traces.results import ReplayResult
 
-__all__ = ["demo_document", "without_images"]
-
-_VARIANTS = 3
-"""Most variants of a stage that are named, the most used ones."""
+__all__ = ["demo_document", "run_document", "without_images"]
 
 
 def demo_document(
     pipeline: Pipeline,
     path: str,
-    ready: Ready,
-    result: ReplayResult,
-    history: Sequence[ServerCounts],
-    started: float,
-    trouble: str = "",
+    runs: Sequence[RunRecord],
+    ceiling: Ceiling | None = None,
+    yardstick: Yardstick | None = None,
 ) -> dict[str, Any]:
-    """JSON values of a demo. `history` are the server's counts, from before the first request to after the last;
-    `started` is the monotonic second at which the first phase began. `trouble` says why the last of them is missing.
-    """
-    before, after = history[0], history[-1]
-    server = {name: after.outcomes[name] - before.outcomes[name] for name in after.outcomes}
-    client = {outcome.label: sum(getattr(phase, outcome.label) for phase in result.phases) for outcome in Outcome}
-    agree = None if trouble else server == client and after.live == 0
-    result = msgspec.structs.replace(result, counts_agree=agree)
-    document: dict[str, Any] = msgspec.to_builtins(result)
-    problems = [*result.problems, *_deaths(history), *([trouble] if trouble else [])]
-    if agree is False:
-        problems.append(_difference(server, client, after.live))
+    """JSON values of a demo: the first of its `runs`, with the second one, if there is one, as `against`."""
+    document = run_document(runs[0])
     document |= {
         "title": f"{pipeline.name}: demo",
-        "problems": problems,
         "created": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        "server_counts": server,
-        "plan": _plan(ready),
-        "stages": [_stage(name, history, started) for name in after.stages],
         "machine": {**msgspec.to_builtins(this_machine()), "os": f"{platform.system()} {platform.release()}"},
         "commands": _commands(pipeline, path),
     }
+    if ceiling is not None:
+        document["ceiling"] = msgspec.to_builtins(ceiling)
+        surge = surge_index([phase["name"] for phase in document["phases"]])
+        if yardstick is not None and surge is not None:
+            top = _lowest_leaf(Graph.of(pipeline), ceiling.variants)
+            document["surge"] = _surge(document, surge, ceiling, top)
+            _add_needs(document, runs[0], yardstick)
+    if len(runs) > 1:
+        document["against"] = run_document(runs[1])
+    return document
+
+
+def run_document(run: RunRecord) -> dict[str, Any]:
+    """JSON values of one run."""
+    result = run.result
+    counts = agreement(run.counts, result)
+    warm_up = result.phases[0]
+    result, skipped_s = counted(msgspec.structs.replace(result, counts_agree=None if run.trouble else counts.agree))
+    problems = [*result.problems, *deaths(run.counts), run.trouble or counts.difference, *run.problems]
+    document: dict[str, Any] = msgspec.to_builtins(result)
+    document |= {
+        "policy": run.contender.policy,
+        "policy_says": run.contender.says,
+        "problems": [problem for problem in problems if problem and not problem.startswith(f"{WARM_UP}: ")],
+        "server_counts": counts.server,
+        "plan": _plan(run.ready),
+        "stages": stage_documents(run.counts, run.started),
+        "others_cores": run.others_cores,
+    }
+    if skipped_s:
+        document["warm_up"] = msgspec.to_builtins(warm_up)
+    if run.statuses:
+        document["slowdown"] = slowdown(run.statuses[-1])
+        document["partial"] = run.statuses[-1].requests.partial
+    if run.account is not None:
+        _add_control(document, run, skipped_s)
     return document
 
 
 def without_images(document: dict[str, Any]) -> dict[str, Any]:
     """The document without the pictures, which are for the HTML report."""
-    samples = [{**sample, "image": ""} for sample in document["samples"]]
-    return {**document, "samples": samples}
+    plain = {**document, "samples": [{**sample, "image": ""} for sample in document["samples"]]}
+    if document.get("against") is not None:
+        plain["against"] = without_images(document["against"])
+    return plain
+
+
+def _add_control(document: dict[str, Any], run: RunRecord, skipped_s: float) -> None:
+    """What the server did about the load, and what that makes of each phase."""
+    assert run.account is not None
+    ends = list(itertools.accumulate(phase["seconds"] for phase in document["phases"]))
+    control = control_document(*run.account, run.statuses, run.started_wall + skipped_s, ends[-1])
+    document["control"] = control
+    for phase, end in zip(document["phases"], ends, strict=True):
+        phase |= phase_figures(control, end - phase["seconds"], end)
+    by_stage = control.pop("busy_by_stage")
+    for stage in document["stages"]:
+        busy = by_stage.get(stage["name"], [])
+        stage["cores_series"] = [(max(0.0, at - 0.5), cores) for at, cores in zip(control["at_s"], busy, strict=False)]
+
+
+def _surge(document: Mapping[str, Any], index: int, ceiling: Ceiling, top: float) -> dict[str, Any]:
+    phases = document["phases"]
+    end = sum(phase["seconds"] for phase in phases[: index + 1])
+    is_over = len(phases) > index + 1
+    return {
+        "phase": index,
+        "times": phases[index]["rate_per_s"] / ceiling.capacity_per_s,
+        "back_after_s": back_after_s(document["control"], end, top) if is_over and "control" in document else None,
+    }
+
+
+def _add_needs(document: Mapping[str, Any], run: RunRecord, yardstick: Yardstick) -> None:
+    """What the planner leaves of accuracy in the surge: as profiled, and as fast as the machine really was then."""
+    surge, phases = document["surge"], document["phases"]
+    rate = phases[surge["phase"]]["rate_per_s"]
+    profiled = yardstick.at(rate)
+    surge |= {"needs_accuracy": profiled.accuracy, "needs_served": profiled.served_fraction}
+    warm_up = document.get("warm_up", {"seconds": 0.0})["seconds"]
+    end = run.started_wall + warm_up + sum(phase["seconds"] for phase in phases[: surge["phase"] + 1])
+    if drift := drift_at(run.statuses, end):
+        measured = yardstick.at(rate, drift)
+        surge |= {"needs_then": measured.accuracy, "served_then": measured.served_fraction}
+
+
+def _lowest_leaf(graph: Graph, variants: Mapping[str, str]) -> float:
+    """The accuracy that these variants give to the answers of the least accurate branch."""
+    reached: list[float] = []
+    leaves: list[float] = []
+    for s, name in enumerate(graph.stages):
+        above = min((reached[parent] for parent in graph.parents[s]), default=1.0)
+        reached.append(above * graph.accuracy[s][graph.variant(s, variants[name])])
+        if not graph.children[s]:
+            leaves.append(reached[s])
+    return min(leaves)
 
 
 def _plan(ready: Ready) -> dict[str, Any]:
@@ -74,55 +146,6 @@ def _plan(ready: Ready) -> dict[str, Any]:
         "variants": ready.variants,
         "reason": f"{variants}: {ready.reason}",
     }
-
-
-def _difference(server: dict[str, int], client: dict[str, int], live: int) -> str:
-    unlike = [f"{name} {server[name]} and {client[name]}" for name in server if server[name] != client[name]]
-    pending = [f"{live} still in the server"] if live else []
-    return f"server and client count differently (server, then client): {', '.join(unlike + pending)}"
-
-
-def _stage(name: str, history: Sequence[ServerCounts], started: float) -> dict[str, Any]:
-    first = history[0].stages.get(name, StageCounts())
-    last = history[-1].stages[name]
-    seconds = history[-1].at - history[0].at
-    batches = last.batches - first.batches
-    ran = {variant: count - first.items.get(variant, 0) for variant, count in last.items.items()}
-    items = sum(ran.values())
-    used = sorted((variant for variant in ran if ran[variant]), key=lambda variant: -ran[variant])[:_VARIANTS]
-    return {
-        "name": name,
-        "variants": [_used(variant, ran[variant] / items, alone=len(used) == 1) for variant in used],
-        "cores": (last.busy_core_s - first.busy_core_s) / seconds if seconds > 0 else None,
-        "items": items,
-        "batch_mean": items / batches if batches else None,
-        "queue_ms": 1000.0 * (last.queue_s - first.queue_s) / batches if batches else None,
-        "service_ms": 1000.0 * (last.service_s - first.service_s) / batches if batches else None,
-        "cores_series": _cores_series(name, history, started),
-    }
-
-
-def _used(variant: str, share: float, *, alone: bool) -> str:
-    return variant if alone else f"{variant} {percent(share)}"
-
-
-def _cores_series(name: str, history: Sequence[ServerCounts], started: float) -> list[tuple[float, float]]:
-    series = []
-    for before, now in itertools.pairwise(history):
-        if name in before.stages and now.at > before.at >= started - 1.0:
-            cores = (now.stages[name].busy_core_s - before.stages[name].busy_core_s) / (now.at - before.at)
-            series.append((max(0.0, (before.at + now.at) / 2 - started), cores))
-    return series
-
-
-def _deaths(history: Sequence[ServerCounts]) -> list[str]:
-    """What became of the replicas that died under the load; nothing when none did."""
-    exits = history[-1].replica_exits - history[0].replica_exits
-    if exits <= 0:
-        return []
-    again = history[-1].requeued - history[0].requeued
-    who = "a replica died and was replaced" if exits == 1 else f"{exits} replicas died and were replaced"
-    return [f"{who}; {again} items were run again because of it"]
 
 
 def _commands(pipeline: Pipeline, path: str) -> list[dict[str, str]]:

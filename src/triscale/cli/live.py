@@ -16,8 +16,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from triscale.cli.live_axes import axes_lines, axes_words
 from triscale.cli.live_state import LiveState
-from triscale.observe.wording import count, milliseconds
+from triscale.observe.wording import count, milliseconds, percent
+from triscale.traces.messages import Progress
 
 __all__ = ["OUTCOME_STYLES", "LinesView", "PanelView", "View", "view_for"]
 
@@ -33,6 +35,8 @@ _BARS = " ▁▂▃▄▅▆▇█"
 _HISTORY = 240
 """Moments remembered for the curve: a minute."""
 _LINE_EVERY_S = 1.0
+_BEHIND_MS = 20.0
+"""The load generator's own lateness that is worth a remark."""
 
 
 class View(Protocol):
@@ -94,7 +98,10 @@ class LinesView:
         outcomes = ", ".join(f"{count(state.total(outcome))} {outcome}" for outcome in OUTCOME_STYLES)
         self._line(
             f"{progress.at_s:6.1f} s  {state.phase.name}: {count(state.total('sent'))} sent, {outcomes}; "
-            f"goodput {count(progress.goodput_per_s)}/s, p99 {milliseconds(progress.p99_ms)}"
+            f"attainment {percent(state.attainment)}, arrivals {count(progress.rate_per_s)}/s, "
+            f"goodput {count(progress.goodput_per_s)}/s, p50 {milliseconds(progress.p50_ms)}, "
+            f"p99 {milliseconds(progress.p99_ms)}{_behind(progress)}"
+            + (f"; {axes_words(state.status)}" if state.status is not None else "")
         )
 
     def _line(self, text: str) -> None:
@@ -123,6 +130,8 @@ class PanelView:
     def step(self, text: str, detail: str = "") -> None:
         """A line with a tick, above the panel."""
         self._live.update(Text(""))
+        self._goodput.clear()
+        self._rate.clear()
         line = Text.assemble(("✓ ", "green"), text)
         if detail:
             line.append(f"  {detail}", "bright_black")
@@ -140,13 +149,19 @@ class PanelView:
 
     def _rows(self, state: LiveState) -> list[Text | Table | _Curve]:
         rows: list[Text | Table | _Curve] = [_phase_line(state), Text(""), _outcomes(state), Text("")]
-        ceiling = max(*self._rate, *self._goodput, state.capacity_per_s or 0.0, 1e-9)
-        capacity = f" of {count(state.capacity_per_s)}/s planned" if state.capacity_per_s else ""
-        rows.append(_Curve("arrivals", self._rate, ceiling, f"{count(self._rate[-1])}/s", "bright_black"))
-        rows.append(_Curve("goodput", self._goodput, ceiling, f"{count(self._goodput[-1])}/s{capacity}", "cyan"))
+        ceiling = max(*self._rate, *self._goodput, state.ceiling_per_s or 0.0, 1e-9)
+        most = f"; the best variants carry {count(state.ceiling_per_s)}/s" if state.ceiling_per_s else ""
+        rows.append(_Curve("arrivals", self._rate, ceiling, f"{count(self._rate[-1])}/s{most}", "bright_black"))
+        rows.append(_Curve("goodput", self._goodput, ceiling, f"{count(self._goodput[-1])}/s", "cyan"))
         rows.append(_latency_line(state))
-        if state.stages:
+        rows.append(_attainment_line(state))
+        if state.status is not None:
+            rows += [Text(""), *axes_lines(state.status)]
+        elif state.stages:
             rows += [Text(""), _stages(state)]
+        for row in rows:
+            if isinstance(row, Text):
+                row.no_wrap, row.overflow = True, "ellipsis"
         return rows
 
 
@@ -161,7 +176,7 @@ class _Curve:
         self._style = style
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        room = min(48, max(8, options.max_width - 42))
+        room = min(48, max(8, options.max_width - 48))
         recent = list(self._values)[-room:]
         bars = "".join(_BARS[round((len(_BARS) - 1) * min(1.0, value / self._ceiling))] for value in recent)
         yield Text.assemble(f"{self._name:<10}", (f"{bars:>{room}}", self._style), f"  {self._label}")
@@ -207,6 +222,16 @@ def _latency_line(state: LiveState) -> Text:
         (milliseconds(p99), mood),
         (f"   objective {milliseconds(state.slo_ms)}", "bright_black"),
     )
+
+
+def _attainment_line(state: LiveState) -> Text:
+    share = f"{percent(state.attainment)} answered in time so far"
+    return Text.assemble(f"{'attained':<10}{share}", (_behind(state.progress), "yellow"))
+
+
+def _behind(progress: Progress) -> str:
+    """A remark when the load generator itself is late."""
+    return f"; load generator {milliseconds(progress.behind_ms)} behind" if progress.behind_ms > _BEHIND_MS else ""
 
 
 def _stages(state: LiveState) -> Table:

@@ -14,10 +14,16 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "serve": "serve a pipeline over the Open Inference Protocol",
+    "status": "say what a running server is doing, and why",
+    "top": "watch a running server in the terminal",
     "demo": "serve a pipeline under load and report what happened",
     "profile": "measure every variant of a pipeline on this machine",
     "plan": "decide variants, lanes and replicas for a demand, without running anything",
-    "report": "make an HTML report of a demo's JSON document",
+    "simulate": "run a policy on a pipeline under a load in virtual time, on machines that need not exist",
+    "compare": "simulate several policies on the same arrivals, side by side",
+    "replay": "send a load to any server of the Open Inference Protocol, and report how the requests ended",
+    "trace": "show a load: its rate over time, and arrivals drawn from it",
+    "report": "make an HTML report of the JSON document of a demo or a replay",
     "validate": "check a pipeline file without running anything",
 }
 

@@ -7,7 +7,18 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["cores_option", "pipeline_argument", "profile_option", "set_option", "variant_option", "variants_of"]
+__all__ = [
+    "cacert_option",
+    "cores_option",
+    "insecure_option",
+    "pipeline_argument",
+    "profile_option",
+    "set_option",
+    "token_option",
+    "url_argument",
+    "variant_option",
+    "variants_of",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +50,20 @@ variant_option: Callable[[F], F] = click.option(
     metavar="STAGE=NAME",
     help="Fix the variant of a stage; the others are chosen.",
 )
+
+url_argument: Callable[[F], F] = click.argument("url", metavar="[URL]", default="http://127.0.0.1:8000")
+
+token_option: Callable[[F], F] = click.option(
+    "--token", envvar="TRISCALE_TOKEN", default="", help="The server's bearer token; by default TRISCALE_TOKEN."
+)
+
+cacert_option: Callable[[F], F] = click.option(
+    "--cacert",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Certificates to trust, PEM; by default those that the system trusts.",
+)
+
+insecure_option: Callable[[F], F] = click.option("--insecure", is_flag=True, help="Trust any certificate.")
 
 
 def variants_of(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -3,59 +3,110 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import get_args
 
 import click
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from triscale.app.resolve import cores_for, profile_for
 from triscale.cli.options import cores_option, pipeline_argument, profile_option, set_option
+from triscale.cli.plan_explain import explain_document, explain_lines
+from triscale.cli.plan_options import bounds_of, nodes_of, range_of
+from triscale.cli.plan_plot import write_sweep
+from triscale.cli.plan_sweep import demands_of, print_sweep
+from triscale.cli.plan_text import print_plan
 from triscale.clock import monotonic
+from triscale.core.cluster import Node, NodeId
 from triscale.core.graph import Graph
+from triscale.core.pipeline import Pipeline
 from triscale.core.plan import Plan, VariantPlan
+from triscale.core.profile import Profile
 from triscale.core.spec import load_pipeline, pipeline_file
 from triscale.errors import ConfigError
+from triscale.policy.optimise.explain import explain
 from triscale.policy.optimise.problem import Problem
-from triscale.policy.optimise.settings import Settings
+from triscale.policy.optimise.settings import ReplicaBounds, Settings
 from triscale.policy.optimise.solve import Solver, solve
 from triscale.policy.waiting import WaitRule
 from triscale.replica.config import import_roots
 
 __all__ = ["plan", "plan_document"]
 
-_STEPS = 12
-"""Demands that a sweep looks at."""
+_STEPS = 24
+"""Demands that a sweep looks at unless told otherwise."""
 
 
 @click.command()
 @pipeline_argument
 @set_option
 @cores_option
+@click.option(
+    "--nodes",
+    callback=nodes_of,
+    metavar="NODES",
+    help="Nodes in place of --cores: [COUNTx]CORES[:MEMORY][:GPUS], separated by commas. `4x8` is four nodes of 8 "
+    "cores, `2x16:64GB:1gpu,1x4` two of 16 cores, 64 GB and a GPU, and one of 4 cores. A lane does not span nodes.",
+)
 @profile_option
 @click.option("--demand", type=click.FloatRange(min=0.0), help="Requests/s at the door to plan for.")
-@click.option("--sweep", metavar="LO:HI", help="Plan for demands from LO to HI in place of one.")
+@click.option("--sweep", callback=range_of, metavar="LO:HI", help="Plan for demands from LO to HI in place of one.")
+@click.option("--steps", type=click.IntRange(2, 1000), help=f"Demands of a sweep.  [default: {_STEPS}]")
+@click.option(
+    "--plot", "plot_path", type=click.Path(dir_okay=False), help="Draw the sweep into this file too, .svg or .html."
+)
 @click.option("--slo-ms", type=float, help="Another latency objective than the file's.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads per lane; by default any that were measured.")
 @click.option("--min-accuracy", type=click.FloatRange(0.0, 1.0), help="Least end-to-end accuracy of a plan.")
-@click.option("--wait-model", type=click.Choice(get_args(WaitRule)), default="queue", show_default=True)
-@click.option("--solver", type=click.Choice(get_args(Solver)), default="auto", show_default=True)
-@click.option("--sharing", type=click.Choice(["dedicated", "shared"]), default="dedicated", show_default=True)
+@click.option(
+    "--replicas",
+    callback=bounds_of,
+    multiple=True,
+    metavar="STAGE=MIN..MAX",
+    help="Fewest and most replicas of a stage, in place of the file's; `detect=2..` and `detect=..4` bound one side.",
+)
+@click.option(
+    "--wait-model",
+    type=click.Choice(get_args(WaitRule)),
+    default="queue",
+    show_default=True,
+    help="Waiting that is planned for: predicted queues, or one of the papers' rules.",
+)
+@click.option(
+    "--solver",
+    type=click.Choice(get_args(Solver)),
+    default="auto",
+    show_default=True,
+    help="How to search: exact (auto, milp), one variant per stage (dp), or at once (greedy).",
+)
+@click.option(
+    "--sharing",
+    type=click.Choice(["dedicated", "shared"]),
+    default="dedicated",
+    show_default=True,
+    help="Whether every lane has cores of its own, or the lanes of a node share its cores.",
+)
+@click.option("--explain", "explained", is_flag=True, help="Say what limits the plan and what a little more would buy.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def plan(
     pipeline: str,
     overrides: tuple[str, ...],
     cores: int | None,
+    nodes: tuple[Node, ...] | None,
     profile_path: str | None,
     demand: float | None,
-    sweep: str | None,
+    sweep: tuple[float, float] | None,
+    steps: int | None,
+    plot_path: str | None,
     slo_ms: float | None,
     threads: int | None,
     min_accuracy: float | None,
+    replicas: Mapping[str, ReplicaBounds],
     wait_model: WaitRule,
     solver: Solver,
     sharing: str,
+    explained: bool,
     as_json: bool,
 ) -> None:
     """Decide variants, shares, batches, lanes and replicas for PIPELINE, without running anything.
@@ -66,8 +117,7 @@ def plan(
     \b
     Example: triscale plan examples/traffic_analysis/car_branch.yaml --demand 500 --cores 18 --threads 1
     """
-    if (demand is None) == (sweep is None):
-        raise click.UsageError("give either --demand R or --sweep LO:HI, for example --demand 100")
+    _refuse_what_does_not_go_together(demand, sweep, cores, nodes, steps, plot_path, explained=explained)
     if slo_ms is not None:
         overrides = (*overrides, f"slo_ms={slo_ms}")
     checked = load_pipeline(pipeline, overrides)
@@ -81,20 +131,71 @@ def plan(
         sharing="shared" if sharing == "shared" else "dedicated",
         threads=(threads,) if threads else (),
         min_accuracy=checked.policy.min_accuracy if min_accuracy is None else min_accuracy,
+        replicas=replicas,
         service_quantile="p50" if wait_model == "half_slo" else "p95",
         utilisation=1.0 if wait_model in ("half_slo", "batch_fill") else Settings().utilisation,
     )
-    demands = [demand] if demand is not None else _demands(sweep or "")
-    problem = Problem.of(Graph.of(checked), profile, demands[0], cores_for(checked, cores), settings)
+    problem = Problem.of(Graph.of(checked), profile, 0.0, nodes or _machine(checked, cores), settings)
+    if sweep is not None:
+        title = f"{checked.name} within {checked.slo_ms:g} ms on {problem.cores} cores"
+        _sweep(problem, demands_of(*sweep, steps or _STEPS), solver, title, plot_path, as_json=as_json)
+    else:
+        _one(problem.at(demand or 0.0), profile, solver, explained=explained, as_json=as_json)
+
+
+def _refuse_what_does_not_go_together(
+    demand: float | None,
+    sweep: tuple[float, float] | None,
+    cores: int | None,
+    nodes: tuple[Node, ...] | None,
+    steps: int | None,
+    plot_path: str | None,
+    *,
+    explained: bool,
+) -> None:
+    if (demand is None) == (sweep is None):
+        raise click.UsageError("give either --demand R or --sweep LO:HI, for example --demand 100")
+    if cores is not None and nodes is not None:
+        raise click.UsageError("give either --cores or --nodes: nodes say how many cores they have")
+    if sweep is None and (steps is not None or plot_path is not None):
+        raise click.UsageError("--steps and --plot are for a sweep; add --sweep LO:HI, for example --sweep 50:1000")
+    if sweep is not None and explained:
+        raise click.UsageError("--explain is about one plan; give --demand R in place of --sweep")
+
+
+def _machine(checked: Pipeline, cores: int | None) -> tuple[Node, ...]:
+    """The one node of a plan without --nodes: what the pipeline file allows, else this machine."""
+    memory_gb = checked.resources.memory_gb or 0.0
+    return (Node(id=NodeId("node-1"), cores=cores_for(checked, cores), memory_bytes=int(memory_gb * 2**30)),)
+
+
+def _one(problem: Problem, profile: Profile, solver: Solver, *, explained: bool, as_json: bool) -> None:
+    found = solve(problem, solver, clock=monotonic)
+    why = explain(problem, profile, found, solver, clock=monotonic) if explained else None
+    if as_json:
+        document = plan_document(found)
+        _print_json({**document, "explain": explain_document(why)} if why else document)
+        return
+    print_plan(problem.graph.pipeline.name, problem.graph.pipeline.slo_ms, found)
+    for line in explain_lines(why, found, Console().width) if why else ():
+        click.echo(line)
+
+
+def _sweep(
+    problem: Problem, demands: list[float], solver: Solver, title: str, plot_path: str | None, *, as_json: bool
+) -> None:
     found = [solve(problem.at(each), solver, clock=monotonic) for each in demands]
     if as_json:
-        documents = [plan_document(each) for each in found]
-        shown = msgspec.json.encode(documents[0] if sweep is None else documents)
-        click.echo(msgspec.json.format(shown, indent=2).decode())
-    elif sweep is None:
-        _print(checked.name, checked.slo_ms, found[0])
+        _print_json([plan_document(each) for each in found])
     else:
-        _print_sweep(found)
+        print_sweep(found)
+    if plot_path is not None:
+        write_sweep(found, title, Path(plot_path))
+        click.echo(f"drawn into {plot_path}", err=as_json)
+
+
+def _print_json(document: object) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
 
 
 def plan_document(found: Plan) -> dict[str, object]:
@@ -131,57 +232,3 @@ def _variant(variant: VariantPlan) -> Mapping[str, object]:
         "utilisation": variant.utilisation,
         "latency_ms": (variant.latency_s + variant.wait_s) * 1000.0,
     }
-
-
-def _demands(sweep: str) -> list[float]:
-    low, colon, high = sweep.partition(":")
-    try:
-        bounds = float(low), float(high)
-    except ValueError:
-        bounds = (0.0, 0.0)
-    if not colon or not 0.0 <= bounds[0] < bounds[1] < float("inf"):
-        raise click.BadParameter(f"{sweep!r} is not LO:HI with LO below HI, for example 50:1000", param_hint="--sweep")
-    step = (bounds[1] - bounds[0]) / (_STEPS - 1)
-    return [bounds[0] + step * index for index in range(_STEPS)]
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
-    return table
-
-
-def _print(name: str, slo_ms: float, found: Plan) -> None:
-    title = f"{name}: {found.demand:g} requests/s within {slo_ms:g} ms"
-    table = _table(title, "stage/variant", "share", "lanes", "batch", "busy", "run ms", "wait ms")
-    for stage, chosen in found.stages.items():
-        for own, variant in chosen.variants.items():
-            if variant.share > 0.0:
-                table.add_row(
-                    f"{stage}/{own}",
-                    f"{variant.share:.0%}",
-                    f"{variant.lanes} x {variant.threads}",
-                    str(variant.batch),
-                    f"{variant.utilisation:.0%}",
-                    f"{variant.latency_s * 1000:.1f}",
-                    f"{variant.wait_s * 1000:.1f}",
-                )
-    console = Console()
-    console.print(table)
-    shed = "" if found.served_fraction >= 1.0 else f"; {1.0 - found.served_fraction:.1%} of the demand is shed"
-    console.print(
-        f"{found.cores:g} cores, accuracy {found.accuracy:.2%}{shed} "
-        f"({found.solver}, {found.solve_s * 1000:.1f} ms, proven to {found.gap:.2%})\n{found.reason}",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _print_sweep(found: list[Plan]) -> None:
-    table = _table("", "requests/s", "mode", "cores", "accuracy", "served")
-    for each in found:
-        table.add_row(
-            f"{each.demand:.0f}", each.mode, f"{each.cores:g}", f"{each.accuracy:.2%}", f"{each.served_fraction:.1%}"
-        )
-    Console().print(table)

@@ -4,124 +4,156 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Literal
 
 import click
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 
+from triscale.app.profiling import FEWEST_LABELLED, measure
+from triscale.app.resolve import cores_for
 from triscale.cli.options import cores_option, pipeline_argument, set_option
+from triscale.cli.profile_table import print_profile
 from triscale.clock import SystemClock
+from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
-from triscale.core.profile import Profile, VariantProfile
+from triscale.core.profile import Profile
 from triscale.core.spec import load_pipeline, pipeline_file
-from triscale.profiler.measure import Progress, profile_pipeline
-from triscale.profiler.samples import sample_requests
+from triscale.profiler.grid import Wanted
+from triscale.profiler.measure import Effort, Progress, quick
 from triscale.profiler.store import cache_path, write_profile
 from triscale.replica.config import import_roots
 
 __all__ = ["measure_with_progress", "profile"]
 
-_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
-    ("stage/variant", "left"),
-    ("p50 ms", "right"),
-    ("p95", "right"),
-    ("ms/item", "right"),
-    ("all lanes", "right"),
-    ("fan-out", "right"),
-    ("load s", "right"),
-    ("MB", "right"),
-)
 
-SAMPLES = 24
-SEED = 1
+class Counts(click.ParamType[tuple[int, ...]]):
+    """Whole numbers above 0, separated by commas."""
+
+    name = "N,..."
+
+    def convert(
+        self, value: str | tuple[int, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The numbers, ascending."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = {int(number) for number in value.split(",")}
+        except ValueError:
+            numbers = {0}
+        if min(numbers) < 1:
+            self.fail(f"{value!r} is not a list of whole numbers above 0, for example 1,2,4", param, ctx)
+        return tuple(sorted(numbers))
 
 
 @click.command()
 @pipeline_argument
 @set_option
 @cores_option
-@click.option("--budget", default=60.0, show_default=True, type=click.FloatRange(min=0.1), help="Seconds to measure.")
+@click.option("--budget", default=120.0, show_default=True, type=click.FloatRange(min=0.1), help="Seconds it may take.")
+@click.option("--batches", type=Counts(), help="Batch sizes; by default 1, 2, 4 and so on up to the variant's largest.")
+@click.option("--threads", type=Counts(), help="Threads per lane; by default as many as make the variant faster.")
+@click.option("--lanes", type=Counts(), help="Lanes at a time, besides one; by default up to the cores.")
+@click.option(
+    "--accuracy-samples",
+    default=300,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Most labelled samples to run through every path of variants; fewer where time is short, 0 for none.",
+)
+@click.option("--quick", "is_quick", is_flag=True, help="What `demo` measures: medians, one thread, no accuracies.")
 @click.option("--out", type=click.Path(dir_okay=False), help="Also write the profile to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the profile as one JSON document.")
 def profile(
-    pipeline: str, overrides: tuple[str, ...], cores: int | None, budget: float, out: str | None, as_json: bool
+    pipeline: str,
+    overrides: tuple[str, ...],
+    cores: int | None,
+    budget: float,
+    batches: tuple[int, ...] | None,
+    threads: tuple[int, ...] | None,
+    lanes: tuple[int, ...] | None,
+    accuracy_samples: int,
+    is_quick: bool,
+    out: str | None,
+    as_json: bool,
 ) -> None:
     """Measure every variant of PIPELINE for real, in replica processes, on the pipeline's own samples.
 
-    The result is cached for this machine; `serve`, `demo` and the planner use it from there.
+    Latencies over batches, threads and lanes, load time, memory, fan-out, and where the samples are labelled the
+    end-to-end accuracy of the paths of variants. The result is cached for this machine: `serve`, `demo` and `plan`
+    use it from there. docs/profiles.md says how each figure is measured.
 
     \b
-    Example: triscale profile examples/digits --budget 20
+    Example: triscale profile examples/digits --budget 30
     """
     checked = load_pipeline(pipeline, overrides)
     roots = import_roots(pipeline_file(pipeline))
-    measured = measure_with_progress(checked, roots, budget, cores, quiet=as_json)
+    if is_quick and (batches or threads or lanes):
+        raise click.UsageError("--quick has a grid of its own; leave out --batches, --threads and --lanes")
+    if is_quick:
+        measured = measure_with_progress(checked, roots, budget, cores, quiet=as_json)
+    else:
+        effort = Effort(Wanted(batches, threads, lanes))
+        measured = _measure(checked, roots, effort, budget, cores, accuracy_samples, quiet=as_json)
     path = cache_path(checked, roots)
     write_profile(measured, path)
     if out is not None:
         write_profile(measured, Path(out))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(measured)).decode())
-    else:
-        _print(measured)
-        click.echo(f"written to {out or path}")
+        return
+    console = Console()
+    print_profile(Graph.of(checked), measured, console)
+    if accuracy_samples and not is_quick and not measured.paths and checked.samples and checked.samples.score:
+        few = min(accuracy_samples, FEWEST_LABELLED)
+        words = (
+            f"accuracies are the file's: there are no labelled samples, or no time for {few} (try a longer --budget)"
+        )
+        console.print(f"\n{words}", highlight=False, soft_wrap=True)
+    console.print(f"written to {out or path}", highlight=False, soft_wrap=True)
 
 
 def measure_with_progress(
     pipeline: Pipeline, roots: tuple[str, ...], budget_s: float, cores: int | None, *, quiet: bool
 ) -> Profile:
-    """Profile, with a progress bar on standard error unless `quiet`."""
-    samples = sample_requests(pipeline, roots, SAMPLES, SEED)
+    """Profile quickly, just enough to serve with; a progress bar on standard error unless `quiet`."""
+    return _measure(pipeline, roots, quick(cores_for(pipeline, cores)), budget_s, cores, 0, quiet=quiet)
+
+
+def _measure(
+    pipeline: Pipeline,
+    roots: tuple[str, ...],
+    effort: Effort,
+    budget_s: float,
+    cores: int | None,
+    most_labelled: int,
+    *,
+    quiet: bool,
+) -> Profile:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
+        TextColumn("{task.percentage:>3.0f} %  {task.fields[left]}"),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True, disable=quiet) as bar:
-        task = bar.add_task("starting replicas", total=None)
+        task = bar.add_task("starting replicas", total=None, left="")
 
         def show(progress: Progress) -> None:
-            bar.update(task, completed=progress.done, total=progress.total, description=f"measuring {progress.what}")
+            left = f"about {progress.left_s:.0f} s left" if progress.left_s >= 1.0 else ""
+            total = progress.elapsed_s + progress.left_s
+            bar.update(task, completed=progress.elapsed_s, total=total, description=progress.what, left=left)
 
         return asyncio.run(
-            profile_pipeline(pipeline, roots, samples, SystemClock(), budget_s=budget_s, cores=cores, on_progress=show)
-        )
-
-
-def _print(measured: Profile) -> None:
-    machine = measured.machine
-    title = f"{measured.pipeline} on {machine.cpu}, {machine.cores} cores"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column, justify in _COLUMNS:
-        table.add_column(column, justify=justify, no_wrap=True)
-    for stage, variants in measured.stages.items():
-        for name, variant in variants.items():
-            alone = [point for point in variant.latency if point.lanes == 1]
-            one = alone[0]
-            best = min(alone, key=lambda point: point.p50_s / point.batch)
-            table.add_row(
-                f"{stage}/{name}",
-                f"{one.p50_s * 1000:.2f}",
-                f"{one.p95_s * 1000:.2f}",
-                f"{best.p50_s * 1000 / best.batch:.2f} at {best.batch}",
-                _crowding(variant),
-                ", ".join(f"{mean:.1f}" for mean in variant.fan_out.values()),
-                f"{variant.load_s:.2f}",
-                f"{variant.memory_bytes / 2**20:.0f}",
+            measure(
+                pipeline,
+                roots,
+                SystemClock(),
+                effort=effort,
+                budget_s=budget_s,
+                cores=cores_for(pipeline, cores),
+                most_labelled=most_labelled,
+                on_progress=show,
             )
-    Console().print(table)
-
-
-def _crowding(variant: VariantProfile) -> str:
-    """How much slower a lane is when all lanes are busy: the worst that was measured."""
-    alone = {point.batch: point.p50_s for point in variant.latency if point.lanes == 1}
-    crowded = [point.p50_s / alone[point.batch] for point in variant.latency if point.lanes > 1]
-    if not crowded:
-        return ""
-    factor = max(crowded)
-    return f"x{factor:.2f}"
+        )

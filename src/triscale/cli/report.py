@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 import msgspec
@@ -11,14 +11,14 @@ import msgspec
 from triscale.errors import ConfigError
 from triscale.observe.report import render
 
-__all__ = ["report", "write_report"]
+__all__ = ["report", "without_images", "write_page", "write_report"]
 
 
 @click.command()
 @click.argument("run", type=click.File("rb"))
 @click.option("-o", "--out", default="report.html", show_default=True, type=click.Path(dir_okay=False))
 def report(run: BinaryIO, out: str) -> None:
-    """Write the HTML report of RUN, the JSON that `demo --json` prints; `-` reads standard input.
+    """Write the HTML report of RUN, the JSON that `demo --json` or `replay --json` prints; `-` reads standard input.
 
     \b
     Example: triscale demo examples/digits --json > run.json; triscale report run.json
@@ -32,8 +32,18 @@ def report(run: BinaryIO, out: str) -> None:
 
 
 def write_report(document: dict[str, object], path: Path, option: str) -> None:
-    """Write the page; ConfigError, naming `option`, when it cannot be written."""
-    page = render(document)
+    """Write the page of a run; ConfigError, naming `option`, when it cannot be written."""
+    write_page(render(document), path, option)
+
+
+def without_images(document: dict[str, Any]) -> dict[str, Any]:
+    """The document without the pictures, which are for the HTML report."""
+    samples = [{**sample, "image": ""} for sample in document["samples"]]
+    return {**document, "samples": samples}
+
+
+def write_page(page: str, path: Path, option: str) -> None:
+    """Write a page; ConfigError, naming `option`, when it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")

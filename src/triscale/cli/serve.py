@@ -8,12 +8,14 @@ import signal
 import ssl
 import sys
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from triscale.app.resolve import cores_for, plan_for, profile_for
+from triscale.app.policy import choose_policy, nodes_for
+from triscale.app.resolve import cores_for, profile_for
 from triscale.app.system import Options, System
 from triscale.cli.options import (
     cores_option,
@@ -23,9 +25,12 @@ from triscale.cli.options import (
     variant_option,
     variants_of,
 )
+from triscale.cli.plan_options import nodes_of
 from triscale.clock import SystemClock, monotonic
+from triscale.core.cluster import Node
 from triscale.core.graph import Graph
 from triscale.core.spec import load_pipeline, pipeline_file
+from triscale.dashboard.page import dashboard
 from triscale.errors import ConfigError
 from triscale.replica.config import import_roots
 
@@ -54,12 +59,39 @@ class Ready(msgspec.Struct, frozen=True):
 @cores_option
 @profile_option
 @variant_option
+@click.option(
+    "--nodes",
+    metavar="NODES",
+    callback=nodes_of,
+    help="Stand for a cluster, for example 2x16: its replicas all run here, emulated. By default: this machine.",
+)
+@click.option("--policy", help="Autoscaler, with its default options; by default the pipeline file's `policy`.")
+@click.option(
+    "--demand",
+    default=0.0,
+    type=click.FloatRange(min=0.0),
+    metavar="R",
+    help="Requests/s expected at first, which the autoscaler's first plan is made for; by default hardly any.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for every one.")
 @click.option("--port", default=8000, show_default=True, help="Port of the inference protocol; 0 picks a free one.")
 @click.option("--metrics-port", default=8002, show_default=True, help="Port of /metrics; 0 picks a free one.")
 @click.option("--token", envvar="TRISCALE_TOKEN", default="", help="Bearer token that every request must carry.")
 @click.option("--tls-cert", type=click.Path(exists=True, dir_okay=False), help="Certificate chain, PEM.")
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False), help="Its private key, PEM.")
+@click.option(
+    "--otlp-endpoint",
+    envvar="OTEL_EXPORTER_OTLP_ENDPOINT",
+    default="",
+    metavar="URL",
+    help="Send traces to the OpenTelemetry collector at this base URL, for example http://localhost:4318.",
+)
+@click.option(
+    "--decision-log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Append every decision of the autoscaler to FILE, as one line of JSON.",
+)
 @click.option("--grace", default=30.0, show_default=True, help="Seconds that a shutdown waits for open requests.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document when ready.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what replicas do.")
@@ -69,12 +101,17 @@ def serve(
     cores: int | None,
     profile_path: str | None,
     variants: tuple[str, ...],
+    nodes: tuple[Node, ...] | None,
+    policy: str | None,
+    demand: float,
     host: str,
     port: int,
     metrics_port: int,
     token: str,
     tls_cert: str | None,
     tls_key: str | None,
+    otlp_endpoint: str,
+    decision_log: Path | None,
     grace: float,
     as_json: bool,
     verbose: bool,
@@ -92,15 +129,29 @@ def serve(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    if policy is not None:
+        overrides = (*overrides, f"policy.name={policy}")
     checked = load_pipeline(pipeline, overrides)
     roots = import_roots(pipeline_file(pipeline))
     profile, warnings = profile_for(checked, roots, profile_path)
     for warning in warnings:
         click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
     count = cores_for(checked, cores)
-    plan = plan_for(Graph.of(checked), profile, count, variants_of(variants))
+    machines = nodes_for(checked, count, nodes or ())
+    chosen = choose_policy(Graph.of(checked), profile, machines, variants_of(variants), checked.policy, demand)
+    if chosen.warning:
+        click.echo(f"{click.style('warning:', fg='yellow')} {chosen.warning}", err=True)
+    plan = chosen.plan
     options = Options(
-        host=host, port=port, metrics_port=metrics_port, token=token, tls=_tls(tls_cert, tls_key), grace_s=grace
+        host=host,
+        port=port,
+        metrics_port=metrics_port,
+        token=token,
+        tls=_tls(tls_cert, tls_key),
+        grace_s=grace,
+        page=dashboard(),
+        otlp_endpoint=otlp_endpoint,
+        decision_log=decision_log,
     )
 
     def announce(system: System) -> None:
@@ -112,7 +163,7 @@ def serve(
             url=f"{scheme}://{shown}:{system.http.port}",
             metrics_url=f"http://{shown}:{system.metrics_http.port}/metrics",
             slo_ms=checked.slo_ms,
-            cores=count,
+            cores=sum(int(node.cores) for node in machines),
             capacity_per_s=plan.capacity,
             accuracy=plan.accuracy,
             variants=dict(path.variants),
@@ -124,7 +175,10 @@ def serve(
         sys.stdout.flush()
 
     async def run() -> None:
-        await _serve_until_told(System(checked, roots, profile, plan, SystemClock(), options), announce)
+        system = System(
+            checked, roots, profile, plan, SystemClock(), options, autoscaler=chosen.autoscaler, nodes=machines
+        )
+        await _serve_until_told(system, announce)
 
     _run(run())
 
@@ -183,5 +237,6 @@ def _words(ready: Ready) -> str:
         f"expected accuracy {ready.accuracy:.3f}\n"
         f"  variants  {variants}\n"
         f"  infer     POST {ready.url}/v2/models/{ready.pipeline}/infer\n"
+        f"  dashboard {ready.url}/\n"
         f"  metrics   {ready.metrics_url}"
     )

@@ -46,6 +46,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
     cpus: tuple[int, ...] = ()
     """Processors to pin to; empty = the engine chooses."""
     memory_bytes: int = 0
+    """What its process may hold; a variant that does not fit is not loaded. 0 = any amount."""
 
     @property
     def cores(self) -> int:
@@ -54,7 +55,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
-    """A replica that really runs and can take work."""
+    """A replica that really runs, and could take work from the moment that it was first seen."""
 
     spec: ReplicaSpec
     node: NodeId
@@ -62,6 +63,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     ready_after_s: float = 0.0
     """Measured cold start: from launch to the first batch it could take."""
+    draining: bool = False
+    """It was told to end, and only finishes what it has."""
 
 
 class Resizing(enum.StrEnum):
@@ -98,3 +101,5 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Smallest change of cores."""
     placement: bool
     """Can be told which node a replica goes to."""
+    hold: bool = False
+    """Can change the resident variants of a live replica."""

@@ -84,8 +84,20 @@ class Model:
         """
         raise NotImplementedError
 
+    def prepare_threads(self, threads: int) -> None:
+        """Get ready to use this many intra-op threads per lane, by making a second session, say; batches go on.
+
+        Called before `set_threads`, in a thread of its own, so it may take its time. When the change is called off
+        after all, it is called with the number in use: let go of what was made.
+        """
+
     def set_threads(self, threads: int) -> None:
-        """Use this many intra-op threads per lane from the next batch on. Called between batches."""
+        """Use this many intra-op threads per lane from the next batch on.
+
+        Called in every thread that runs batches, before its first batch and where the number has changed since its
+        last one, because some libraries keep the number per thread (`torch.set_num_threads(threads)` is all that a
+        torch model needs here). Batches wait for it: do the work in `prepare_threads`, and mind repetitions.
+        """
 
     def close(self) -> None:
         """Release what `load` took. Called once, after the last batch."""

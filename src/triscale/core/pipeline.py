@@ -90,6 +90,10 @@ class Stage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     parents emitted, when every stage before it is done with the request."""
     linger_ms: NonNegative = 0.0
     """Longest that an idle lane waits for a fuller batch; never past the slack of the oldest item."""
+    min_replicas: Annotated[int, Meta(ge=1)] = 1
+    """Fewest replicas, of all its variants together, that a plan may give the stage."""
+    max_replicas: Annotated[int, Meta(ge=1)] | None = None
+    """Most likewise; None: as many as fit."""
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -222,6 +226,11 @@ def _stage_rules(pipeline: Pipeline, name: str, stage: Stage) -> Iterator[tuple[
         yield (
             f"{path}.join",
             "`all` gathers what belongs to one request, and rows of a batch would mix; set max_batch_size to 0",
+        )
+    if stage.max_replicas is not None and stage.max_replicas < stage.min_replicas:
+        yield (
+            f"{path}.max_replicas",
+            f"is {stage.max_replicas}, below `min_replicas` ({stage.min_replicas}); raise it, or lower the other",
         )
     children = pipeline.children(name)
     seen: set[str] = set()

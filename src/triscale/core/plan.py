@@ -1,18 +1,17 @@
 """A decision: which variants run where, with what share of the load. Never edited, only replaced and compared.
 
-`actions(running, plan)` turns the difference into steps, in the order that never takes capacity away before its
-replacement is there: grow and launch first, then change the mix, then shrink and drain.
+What leads from what runs to a plan are actions: `policy/reconcile.py` says which can be taken now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from triscale.core.cluster import Replica, ReplicaId, ReplicaSpec
+from triscale.core.cluster import NodeId, ReplicaId, ReplicaSpec
 
 __all__ = [
     "Action",
@@ -22,10 +21,8 @@ __all__ = [
     "Plan",
     "ReplicaGroup",
     "Resize",
-    "Route",
     "StagePlan",
     "VariantPlan",
-    "actions",
 ]
 
 
@@ -56,6 +53,8 @@ class ReplicaGroup(Struct, frozen=True, kw_only=True):
     """Of each replica."""
     threads: int = 1
     """Of each lane."""
+    node: NodeId | None = None
+    """Where they must run; None = wherever there is room."""
 
 
 class StagePlan(Struct, frozen=True, kw_only=True):
@@ -92,6 +91,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     cores: float = 0.0
     shared_cores: float = 0.0
     """Above 0: all lanes of a node share so many cores (a lane runs only while a core is free)."""
+    node_cores: Mapping[NodeId, float] = {}
+    """Where lanes share cores: the cores of the nodes that have others than `shared_cores`."""
     mode: Literal["hardware", "accuracy", "overload"] = "hardware"
     feasible: bool = True
     paths: tuple[PathPlan, ...] = ()
@@ -100,6 +101,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     solve_s: float = 0.0
     solver: str = ""
     reason: str = ""
+
+    def cores_of(self, node: NodeId) -> float:
+        """The cores that the lanes of `node` share; 0 where every lane has cores of its own."""
+        return self.node_cores.get(node, self.shared_cores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,56 +124,10 @@ class Resize:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """Use this plan's shares, batches and admission from now on."""
-
-    plan: Plan
-
-
-@dataclass(frozen=True, slots=True)
 class Drain:
     """Give a replica no new work, let it finish, stop it."""
 
     replica: ReplicaId
 
 
-Action: TypeAlias = Launch | Resize | Route | Drain
-
-
-def actions(running: Iterable[Replica], plan: Plan, ids: Iterator[int]) -> tuple[Action, ...]:
-    """The steps from what runs to `plan`. Capacity comes before it goes: grow, launch, route, shrink, drain.
-
-    A live replica serves a group when it holds just the group's variants; it is resized to fit. `ids` numbers new
-    replicas.
-    """
-    spare: dict[tuple[str, tuple[str, ...]], list[Replica]] = {}
-    for replica in running:
-        spare.setdefault((replica.spec.stage, replica.spec.variants), []).append(replica)
-    grow: list[Action] = []
-    launch: list[Action] = []
-    shrink: list[Action] = []
-    for stage, stage_plan in plan.stages.items():
-        for group in stage_plan.groups:
-            alike = spare.get((stage, group.variants), [])
-            # Largest first: what is kept is what needs the least change.
-            alike.sort(key=lambda r: (-r.spec.cores, r.spec.id))
-            for _ in range(group.replicas):
-                if not alike:
-                    launch.append(Launch(_spec(stage, group, next(ids))))
-                    continue
-                kept = alike.pop(0)
-                if (kept.spec.lanes, kept.spec.threads) != (group.lanes, group.threads):
-                    step = Resize(kept.spec.id, group.lanes, group.threads)
-                    (grow if group.lanes * group.threads >= kept.spec.cores else shrink).append(step)
-    drain = [Drain(replica.spec.id) for replicas in spare.values() for replica in replicas]
-    return (*grow, *launch, Route(plan), *shrink, *drain)
-
-
-def _spec(stage: str, group: ReplicaGroup, number: int) -> ReplicaSpec:
-    return ReplicaSpec(
-        id=ReplicaId(f"{stage}-{number}"),
-        stage=stage,
-        variants=group.variants,
-        lanes=group.lanes,
-        threads=group.threads,
-    )
+Action: TypeAlias = Launch | Resize | Drain

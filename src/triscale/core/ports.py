@@ -87,6 +87,16 @@ class Engine(Protocol):
         """
         ...
 
+    async def hold(self, replica: ReplicaId, variants: Sequence[str]) -> tuple[str, ...]:
+        """Make these, at least one, the resident variants of a live replica: those that it holds when it is done.
+
+        Batches go on meanwhile. The newest call's variants win. New variants are loaded before old ones go, or after
+        where the replica's memory does not hold both. So give it no batches of variants that are not to stay, before
+        the call, nor of new ones before it returns. EngineError, with what went wrong, when a variant cannot be loaded:
+        `replicas` says what is held then. Only where `capabilities.hold`.
+        """
+        ...
+
     async def drain(self, replica: ReplicaId, grace: float) -> None:
         """Give it no new work, let it finish for at most `grace` seconds, stop it. Idempotent."""
         ...

@@ -6,13 +6,15 @@ A profile file is this structure as JSON; `profiler/store.py` reads and writes i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline, Variant
 
-__all__ = ["LatencyPoint", "Machine", "PathAccuracy", "Profile", "VariantProfile", "inline_profile"]
+__all__ = ["LatencyPoint", "Machine", "PathAccuracy", "Profile", "VariantProfile", "inline_profile", "with_measured"]
 
 Seconds = Annotated[float, Meta(ge=0.0)]
 
@@ -37,9 +39,14 @@ class VariantProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     fan_out: Mapping[str, float] = {}
     """Child stage -> mean items emitted per item processed."""
     accuracy: float | None = None
-    """Measured; None = the pipeline file's figure holds."""
+    """Measured, so that products over stages predict the paths that were not; None = the pipeline file's figure holds.
+    docs/profiles.md says how it is derived."""
     load_s: Seconds = 0.0
+    """Loading and warming up the model, in a process that runs."""
+    start_s: Seconds = 0.0
+    """From launching a replica of this variant alone to the first batch that it can take; 0 = not measured."""
     memory_bytes: int = 0
+    """Of a replica that holds this variant alone, after its batches."""
     weights: str = ""
     """Hash of the variant's definition and files; a profile made for other weights is stale."""
 
@@ -51,6 +58,9 @@ class PathAccuracy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Stage -> variant."""
     accuracy: float
     requests: int = 0
+    """Labelled samples that it is the mean score of."""
+    error: float = 0.0
+    """Standard error of that mean; 0 = not known."""
 
 
 class Machine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,6 +71,9 @@ class Machine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cores: int = 0
     memory_bytes: int = 0
     python: str = ""
+    system: str = ""
+    others_cores: float = 0.0
+    """Cores that other processes used, on average, while the profile was made."""
 
 
 class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,7 +86,27 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     machine: Machine = Machine()
     measured: bool = True
     """False: taken from the pipeline file, not from a machine."""
+    made: str = ""
+    """When: UTC, ISO 8601."""
     version: int = 1
+
+
+def with_measured(graph: Graph, profile: Profile | None) -> Graph:
+    """The graph with the accuracies that were measured in place of those that the pipeline file states."""
+    if profile is None:
+        return graph
+    return replace(
+        graph,
+        accuracy=tuple(
+            tuple(
+                stated
+                if (found := profile.stages.get(stage, {}).get(name)) is None or found.accuracy is None
+                else found.accuracy
+                for name, stated in zip(graph.variants[s], graph.accuracy[s], strict=True)
+            )
+            for s, stage in enumerate(graph.stages)
+        ),
+    )
 
 
 def inline_profile(pipeline: Pipeline) -> Profile | None:

@@ -130,12 +130,12 @@ class Batcher:
         done = 0
         while True:
             chosen: StageState | None = None
-            earliest = (float("inf"), 0)
+            earliest = float("inf")
             for stage in self._stages:
                 if stage.idle and not done >> stage.index & 1:
-                    key = stage.queue.head_key()
-                    if key is not None and key < earliest:
-                        chosen, earliest = stage, key
+                    due = stage.queue.due
+                    if due < earliest or (chosen is not None and due == earliest and _precedes(stage, chosen)):
+                        chosen, earliest = stage, due
             if chosen is None:
                 return
             ran = self._start(chosen, now)
@@ -225,6 +225,10 @@ class Batcher:
         times = {v: quickest(stage, v, waiting, goal, together) for v in idle} if together > 1.0 else alone
         for room in (slack - self._margin, slack):
             v = best_in_time(stage, times, onward, room)
+            if v >= 0 and v in by_plan and goal and now >= self._crowded_from(stage, by_plan[0]):
+                # The plan's own variant saves it only if nothing waits further on, which is not so where work piles up:
+                # it would be lost there instead, with all that it emits.
+                return self._give_up(stage, position, now)
             if v >= 0:
                 size = largest(stage, v, waiting, slack - fastest, together)
                 return _Choice(_holder(groups, v), v, position, size, v != planned, self._on_time_from(case, by_plan))
@@ -312,6 +316,12 @@ class Batcher:
             return False
         self.held_until = min(self.held_until, until + AFTER)
         return True
+
+
+def _precedes(stage: StageState, other: StageState) -> bool:
+    """Whether the request at the head of one queue arrived before that of the other, with the same deadline."""
+    mine, theirs = stage.queue.head_key(), other.queue.head_key()
+    return mine is not None and theirs is not None and mine < theirs
 
 
 def _reserve(stage: StageState, routes: Routes) -> None:

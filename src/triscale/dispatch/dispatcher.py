@@ -69,8 +69,8 @@ class Dispatcher:
             self.stages, self._flow, self._fleet, self.accounts, settings, self._drops, settings.margin * slo
         )
         self._refresh_at = now
-        self._give_up_below: list[float] = []
-        """Per stage: the slack below which a waiting item is dropped."""
+        self._give_up_below: list[tuple[StageState, float]] = []
+        """The stages where items are dropped, with the slack below which a waiting one is."""
         self.outlook: Outlook
         self.plan: Plan
         self.follow(plan, now)
@@ -80,14 +80,18 @@ class Dispatcher:
     def follow(self, plan: Plan, now: float) -> None:
         """Use this plan's shares, batch sizes and admission from now on."""
         self.plan = plan
+        shared = max((plan.shared_cores, *plan.node_cores.values()))
         for stage, name in zip(self.stages, self.graph.stages, strict=True):
             limits = [variant.max_batch for variant in self.graph.pipeline.stages[name].variants]
-            stage.follow(plan.stages[name], self.graph, limits)
+            stage.follow(plan.stages[name], self.graph, limits, shared if shared > 0.0 else float("inf"))
         self._door.follow(plan, now)
         self._refresh(now)
 
     def share_cores(self, node: str, cores: float) -> None:
-        """Lanes of `node` run only while one of its `cores` is free. Call before the node's replicas are ready."""
+        """Lanes of `node` run only while one of its `cores` is free.
+
+        Call before the node's replicas are ready, and again when the cores change: fewer hold from the next batches on.
+        """
         self._fleet.share_cores(node, cores)
 
     def replica_ready(
@@ -95,6 +99,15 @@ class Dispatcher:
     ) -> None:
         """A replica can take work on so many lanes. ValueError when its id is taken, or its stage unknown."""
         self._fleet.ready(replica, stage, variants, lanes, threads, node, now)
+
+    def replica_adopted(
+        self, replica: ReplicaId, variants: Sequence[str], lanes: int, threads: int, now: float
+    ) -> bool:
+        """A new controller took it over as it found it: what the last one had begun with it, a drain say, is off.
+
+        The batches that it runs go on. False when it is unknown: then it is `replica_ready` as any other.
+        """
+        return self._fleet.adopt(replica, variants, lanes, threads, now)
 
     def resize(self, replica: ReplicaId, lanes: int, threads: int, now: float) -> None:
         """Use so many lanes of so many threads. Growing holds at once; a LanesClosed order says when all of it does.
@@ -104,6 +117,14 @@ class Dispatcher:
         or draining are left alone.
         """
         self._fleet.resize(replica, lanes, threads, now)
+
+    def variants_changed(self, replica: ReplicaId, variants: Sequence[str], now: float) -> None:
+        """It holds these variants, or is to be given no others' batches. ValueError when one is unknown, or none given.
+
+        Call before the engine unloads a variant, with those that stay, and when it has loaded one. Batches that run
+        are not touched. Replicas that are unknown or draining are left alone.
+        """
+        self._fleet.hold(replica, variants, now)
 
     def drain(self, replica: ReplicaId, now: float) -> None:
         """Give it no new work; a ReplicaDrained order follows when its last batch is done."""
@@ -150,7 +171,10 @@ class Dispatcher:
             self.batch_failed(number, f"{len(results)} results came back for {len(items)} items", now)
             return
         self._fleet.finish(batch)
-        self.stages[batch.stage].models[batch.variant].observe(len(items), now - batch.started)
+        stage = self.stages[batch.stage]
+        # What ran on other threads (a replica that is about to be resized) says nothing about the expected ones.
+        if batch.group.threads == stage.threads[batch.variant]:
+            stage.models[batch.variant].observe(len(items), now - batch.started)
         self._flow.complete(batch, results, now)
 
     def batch_failed(self, number: int, message: str, now: float) -> None:
@@ -174,9 +198,8 @@ class Dispatcher:
         self._flow.expire(now)
         self._kill_hung(now)
         self._current(now)
-        for stage, least in zip(self.stages, self._give_up_below, strict=True):
-            key = stage.queue.head_key()
-            if key is not None and key[0] < now + least:
+        for stage, least in self._give_up_below:
+            if stage.queue.due < now + least:
                 self._drop_hopeless(stage, now + least, now)
         self._batcher.fill(now)
         commands = Commands(self._batcher.runs, self._flow.ended, self._fleet.orders())
@@ -186,15 +209,27 @@ class Dispatcher:
     def next_wakeup(self) -> float | None:
         """When `step` must be called even if nothing happens; None while there is nothing to wait for."""
         wake = min(self._batcher.held_until, self._flow.next_expiry(), self._fleet.next_hang())
-        for stage, least in zip(self.stages, self._give_up_below, strict=True):
-            key = stage.queue.head_key()
-            if key is not None and key[0] - least + AFTER < wake:
-                wake = key[0] - least + AFTER
+        for stage, least in self._give_up_below:
+            due = stage.queue.due - least + AFTER
+            if due < wake:
+                wake = due
         return wake if wake < float("inf") else None
 
     def live_items(self) -> list[int]:
         """Per stage: items queued and running, for `accounts.unbalanced`."""
         return [stage.live for stage in self.stages]
+
+    def waiting_since(self) -> float | None:
+        """When the request that has been in the system longest arrived; None while there is none."""
+        oldest = next(iter(self._flow.live.values()), None)
+        return None if oldest is None else oldest.arrived
+
+    def free_cores(self, node: str) -> float:
+        """Shared cores of a node that no batch runs on; negative after a cut until enough batches are done.
+
+        KeyError when the node's lanes do not share cores.
+        """
+        return self._fleet.cores[node].free
 
     def _kill_hung(self, now: float) -> None:
         while (batch := self._fleet.hung(now)) is not None:
@@ -217,7 +252,7 @@ class Dispatcher:
     def _drop_hopeless(self, stage: StageState, until: float, now: float) -> None:
         """The queue is in the order of deadlines, so what cannot be answered in time any more stands in front."""
         queue = stage.queue
-        while (key := queue.head_key()) is not None and key[0] < until:
+        while queue.due < until:
             item = queue.at(0)
             queue.take(0, 1)
             self._flow.give_up(item, Outcome.DROPPED, Reason.PREDICTED_LATE, now)
@@ -234,6 +269,8 @@ class Dispatcher:
         self.outlook = Outlook(self.stages, self._fleet.cores.values(), rescue=self.settings.drop == "reroute")
         self._batcher.outlook = self.outlook
         self._give_up_below = [
-            least if drops else float("-inf") for least, drops in zip(self.outlook.least, self._drops, strict=True)
+            (stage, least)
+            for stage, least, drops in zip(self.stages, self.outlook.least, self._drops, strict=True)
+            if drops
         ]
         self._refresh_at = now + self.settings.refresh_s

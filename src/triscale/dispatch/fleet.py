@@ -68,13 +68,38 @@ class Fleet:
         if name in self._replicas:
             raise ValueError(f"replica {name!r} is already known")
         s = self._graph.stage(stage)
-        state = self._stages[s]
-        if not variants:
-            raise ValueError(f"replica {name!r} of stage {stage!r} holds no variant; name at least one")
-        indices = sorted((self._graph.variant(s, own) for own in variants), key=lambda v: -state.accuracy[v])
-        replica = ReplicaState(name, s, tuple(indices), threads, node)
-        self._replicas[name] = state.replicas[name] = replica
+        # Not yet told that an earlier one of this name is drained: nobody is to take this one for it.
+        self._orders = [order for order in self._orders if order != ReplicaDrained(name)]
+        replica = ReplicaState(name, s, self._indices(name, s, variants), threads, node)
+        self._replicas[name] = self._stages[s].replicas[name] = replica
         self._fit(replica, lanes, threads, now)
+
+    def hold(self, name: ReplicaId, variants: Sequence[str], now: float) -> None:
+        """Its lanes run these variants from their next batches on. ValueError when one is unknown, or none given.
+
+        Replicas that are unknown or draining are left alone.
+        """
+        replica = self._replicas.get(name)
+        if replica is None or replica.draining:
+            return
+        indices = self._indices(name, replica.stage, variants)
+        if indices != replica.variants:
+            self.changed = True
+            replica.variants = indices
+            self._regroup(replica, now)
+
+    def adopt(self, name: ReplicaId, variants: Sequence[str], lanes: int, threads: int, now: float) -> bool:
+        """Bring a replica to this shape whatever was begun with it: it is not drained any more. False if it is unknown.
+
+        Its batches go on.
+        """
+        replica = self._replicas.get(name)
+        if replica is None:
+            return False
+        replica.draining = False
+        self.hold(name, variants, now)
+        self.resize(name, lanes, threads, now)
+        return True
 
     def resize(self, name: ReplicaId, lanes: int, threads: int, now: float) -> None:
         """Open or close lanes; other threads hold from a lane's next batch on. LanesClosed follows when that is done.
@@ -122,10 +147,7 @@ class Fleet:
         cores = self.cores.get(replica.node)
         if threads != replica.threads:
             replica.threads = threads
-            for lane in replica.lanes:
-                if not lane.closing:
-                    stage.close_lane(lane, now)
-                    stage.open_lane(lane, cores)
+            self._regroup(replica, now)
         in_use = [lane for lane in replica.lanes if not lane.closing]
         for lane in [lane for lane in replica.lanes if lane.closing][: max(0, lanes - len(in_use))]:
             lane.closing = False
@@ -142,6 +164,21 @@ class Fleet:
                 replica.lanes.remove(lane)
             else:
                 lane.closing = True
+
+    def _regroup(self, replica: ReplicaState, now: float) -> None:
+        """Its lanes are of another kind from their next batches on; those that run keep theirs until they are done."""
+        stage = self._stages[replica.stage]
+        for lane in replica.lanes:
+            if not lane.closing:
+                stage.close_lane(lane, now)
+                stage.open_lane(lane, self.cores.get(replica.node))
+
+    def _indices(self, name: ReplicaId, s: int, variants: Sequence[str]) -> tuple[int, ...]:
+        """The variants' indices, most accurate first."""
+        if not variants:
+            raise ValueError(f"replica {name!r} of stage {self._graph.stages[s]!r} holds no variant; name at least one")
+        accuracy = self._stages[s].accuracy
+        return tuple(sorted((self._graph.variant(s, own) for own in variants), key=lambda v: -accuracy[v]))
 
     def _settle(self, replica: ReplicaState) -> None:
         """A resize or a drain may be done; the drained are forgotten."""

@@ -1,7 +1,7 @@
 """Requests and items on their way through the graph: fan-out, joins, losses, and the one end of each request.
 
-Every item enters a stage in `_admit` and leaves it once: completed, given up, or abandoned because its request ended.
-Every request ends in `end`, once. Nothing here chooses lanes or variants; the dispatcher does.
+Every item enters a stage in `_admit` or `_emit` and leaves it once: completed, given up, or abandoned because its
+request ended. Every request ends in `end`, once. Nothing here chooses lanes or variants; the dispatcher does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from triscale.core.request import Outcome, Reason
 from triscale.dispatch.accounts import Accounts
 from triscale.dispatch.results import ItemResult, Rejection
 from triscale.dispatch.stage import StageState
-from triscale.dispatch.work import Batch, Item, Request
+from triscale.dispatch.work import Batch, Drop, Item, Request
 
 __all__ = ["Flow"]
 
@@ -25,6 +25,7 @@ class Flow:
     __slots__ = (
         "_accounts",
         "_allow_partial",
+        "_counts",
         "_expiries",
         "_graph",
         "_joins",
@@ -39,6 +40,7 @@ class Flow:
         self._graph = graph
         self._stages = stages
         self._accounts = accounts
+        self._counts = accounts.stages
         self._allow_partial = graph.pipeline.partial == "allow"
         self._joins = tuple(s for s, join in enumerate(graph.joins) if join)
         # Per stage and child: the child, and the row of its share table for what variant 0 emits.
@@ -64,27 +66,28 @@ class Flow:
 
     def enter(self, request: Request, payloads: Sequence[object], now: float) -> None:
         """A request is admitted. One without items is done, but for what gathers nothing."""
+        if not payloads:
+            self._advance(request, now)
+            return
         self._admit(
             request, self._stages[0], [Item(request, 0, p, None, row, 0, 1.0, now) for row, p in enumerate(payloads)]
         )
-        if not payloads:
-            self._advance(request, now)
 
     def _admit(self, request: Request, stage: StageState, items: list[Item]) -> None:
-        """Items enter a stage: the only way in."""
+        """Items, at least one, enter a stage: the only way in, but for what a batch emits (`_emit`)."""
         count = len(items)
         request.pending += count
         request.live[stage.index] += count
         stage.live += count
-        self._accounts.stages[stage.index].entered += count
+        self._counts[stage.index].entered += count
         stage.queue.push(items, request.key)
 
     def requeue(self, item: Item, now: float, *, solo: bool) -> None:
         """An item's run ended without a result: it waits again, to be run `solo` when it may be the culprit."""
         item.solo = item.solo or solo
         item.since = now
-        self._accounts.stages[item.stage].requeued += 1
-        self._stages[item.stage].queue.push([item], item.request.key)
+        self._counts[item.stage].requeued += 1
+        self._stages[item.stage].queue.push_one(item, item.request.key)
 
     # --- on -----------------------------------------------------------------------------------------------------
 
@@ -132,7 +135,7 @@ class Flow:
             if joins or not request.pending:
                 self._advance(request, now)
         if completed:
-            self._accounts.stages[s].completed += completed
+            self._counts[s].completed += completed
             if ways:
                 stage.learn_fan_out(variant, completed, emitted)
 
@@ -145,23 +148,32 @@ class Flow:
         if child.is_join:
             held = request.held.setdefault(c, [])
             held.extend((item, index, payload, accuracy) for index, payload in enumerate(payloads))
-        elif len(payloads) == 1:  # without the comprehension, which costs as much as the item
-            self._admit(request, child, [Item(request, c, payloads[0], item, 0, row, accuracy, now)])
+            return
+        count = len(payloads)
+        # `_admit`, written out; and one item without the comprehension, which costs as much as the item.
+        if count == 1:
+            child.queue.push_one(Item(request, c, payloads[0], item, 0, row, accuracy, now), request.key)
         else:
-            self._admit(
-                request, child, [Item(request, c, p, item, i, row, accuracy, now) for i, p in enumerate(payloads)]
+            child.queue.push(
+                [Item(request, c, p, item, i, row, accuracy, now) for i, p in enumerate(payloads)], request.key
             )
+        request.pending += count
+        request.live[c] += count
+        child.live += count
+        self._counts[c].entered += count
 
     def give_up(self, item: Item, outcome: Outcome, reason: Reason, now: float, message: str = "") -> None:
         """An item, not queued any more, will not be completed. The pipeline says what it means for its request."""
         request = item.request
         s = item.stage
-        self._accounts.stages[s].given_up[reason] += 1
+        self._counts[s].given_up[reason] += 1
         if request.lost_as is None:
             request.lost_as, request.lost_why, request.lost_at = outcome, reason, s
             request.message = message
         request.lost += 1
         request.lost_in |= 1 << s
+        if request.dropped_items is not None and outcome is Outcome.DROPPED:
+            request.dropped_items.append(Drop(s, item.since, now))
         request.answers += item.weight
         item.payload = None
         self._stages[s].live -= 1
@@ -232,7 +244,7 @@ class Flow:
                 stage = self._stages[s]
                 stage.live -= live
                 stage.queue.withdraw(request.key)
-                self._accounts.stages[s].abandoned += live
+                self._counts[s].abandoned += live
 
     # --- expiry -------------------------------------------------------------------------------------------------
 

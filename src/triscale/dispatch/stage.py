@@ -31,7 +31,11 @@ class ServiceModel(Protocol):
         ...
 
     def observe(self, batch: int, seconds: float) -> None:
-        """A batch of so many items took so long."""
+        """A batch of so many items took so long, on as many threads as are expected."""
+        ...
+
+    def expect(self, threads: int, lanes: int) -> None:
+        """From now on batches run on so many threads, beside so many lanes of the same replica, itself included."""
         ...
 
 
@@ -107,6 +111,7 @@ class StageState:
         "rows",
         "running",
         "shares",
+        "threads",
         "without_lanes_since",
     )
 
@@ -138,6 +143,8 @@ class StageState:
         self.planned: tuple[int, ...] = ()
         """Variants with a share, most accurate first."""
         self.batch = [1] * count
+        self.threads = [1] * count
+        """Of a lane that runs the variant, by the plan: what its predictions are for."""
         self.shares: list[float] = [0.0] * count
         """The plan's, over all paths."""
         self.rows: Mapping[int, int] = _rows(graph, index)
@@ -149,8 +156,8 @@ class StageState:
         self.linger_s = 0.0
         self.without_lanes_since: float | None = now
 
-    def follow(self, plan: StagePlan, graph: Graph, max_batch: Sequence[int]) -> None:
-        """Take over a plan's shares and batch sizes. Credits start afresh."""
+    def follow(self, plan: StagePlan, graph: Graph, max_batch: Sequence[int], most_lanes: float = float("inf")) -> None:
+        """Take over a plan's shares and batch sizes. Credits start afresh. At most `most_lanes` run at a time."""
         names = graph.variants[self.index]
         count = len(names)
         self.shares = [plan.variants[name].share if name in plan.variants else 0.0 for name in names]
@@ -170,6 +177,11 @@ class StageState:
             for v, name in enumerate(names)
         ]
         self.linger_s = plan.linger_s
+        for v, name in enumerate(names):
+            group = next((group for group in plan.groups if name in group.variants), None)
+            if group is not None:
+                self.threads[v] = group.threads
+                self.models[v].expect(group.threads, max(1, int(min(group.lanes, most_lanes))))
         self._survey()
 
     def learn_fan_out(self, variant: int, items: int, emitted: Sequence[int]) -> None:

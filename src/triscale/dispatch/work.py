@@ -10,15 +10,24 @@ has ended is skipped wherever it is met, and its result is ignored.
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from triscale.core.cluster import ReplicaId
 from triscale.core.request import Outcome, Reason
 
-__all__ = ["Batch", "Cores", "Group", "GroupKey", "Item", "Lane", "ReplicaState", "Request", "RequestKey"]
+__all__ = ["Batch", "Cores", "Drop", "Group", "GroupKey", "Item", "Lane", "ReplicaState", "Request", "RequestKey"]
 
 RequestKey: TypeAlias = "tuple[float, int]"
 """(deadline, serial number): the order of queues. Serial numbers are the dispatcher's own, from 1 on."""
+
+
+class Drop(NamedTuple):
+    """An item that was dropped from a stage's queue."""
+
+    stage: int
+    since: float
+    """When it began to wait."""
+    at: float
 
 
 class Request:
@@ -30,6 +39,7 @@ class Request:
         "answers",
         "arrived",
         "deadline",
+        "dropped_items",
         "ended",
         "held",
         "id",
@@ -82,6 +92,8 @@ class Request:
         """Bit set of the join stages that were started."""
         self.lost = 0
         """Items given up."""
+        self.dropped_items: list[Drop] | None = None
+        """The items dropped while they waited, if the driver wants to know; None = it does not."""
         self.lost_as: Outcome | None = None
         """How the first lost item was lost; with `lost_why` and `lost_at`, the request's end if nothing is left."""
         self.lost_why = Reason.NONE

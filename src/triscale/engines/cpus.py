@@ -1,4 +1,9 @@
-"""Which processors each local replica runs on."""
+"""Which processors each local replica runs on.
+
+Every replica gets as many as it has cores, and no processor serves two more replicas than another does. So while
+there are enough, nobody shares; and where replicas share a node's cores, each has as many processors as lanes of it
+may ever run, so that whichever lanes run, in all no more than the cores granted, each finds a processor of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +16,33 @@ K = TypeVar("K")
 
 
 def assign(cpus: Sequence[int], cores: Mapping[K, int], held: Mapping[K, Sequence[int]]) -> dict[K, tuple[int, ...]]:
-    """The processors of every replica, given how many `cores` each wants and what each has `held` so far.
+    """The processors of every replica, given how many `cores` each has and which processors it has `held` so far.
 
-    While there are enough, each gets its own, and keeps as many as it can. Otherwise all share all: the kernel
-    spreads their lanes better than any fixed split would.
+    A replica keeps as many as it can; one of more cores than there are processors gets all.
     """
-    if sum(cores.values()) > len(cpus):
-        return {key: tuple(cpus) for key in cores}
-    free = set(cpus)
-    kept: dict[K, list[int]] = {}
-    for key, count in cores.items():
-        kept[key] = [cpu for cpu in held.get(key, ()) if cpu in free][:count]
-        free.difference_update(kept[key])
-    spare = sorted(free)
-    for key, count in cores.items():
-        missing = count - len(kept[key])
-        kept[key] += spare[:missing]
-        del spare[:missing]
-    return {key: tuple(sorted(own)) for key, own in kept.items()}
+    own = {key: list(dict.fromkeys(cpu for cpu in held.get(key, ()) if cpu in cpus)) for key in cores}
+    load = {cpu: sum(cpu in mine for mine in own.values()) for cpu in sorted(cpus)}
+    for key, mine in own.items():
+        count = min(cores[key], len(load))
+        while len(mine) > count:
+            load[_give_back(mine, load)] -= 1
+        while len(mine) < count:
+            mine.append(min((cpu for cpu in load if cpu not in mine), key=load.__getitem__))
+            load[mine[-1]] += 1
+    while load:
+        most, least = max(load, key=load.__getitem__), min(load, key=load.__getitem__)
+        if load[most] - load[least] < 2:
+            break
+        # There is one that has the former but not the latter. The last to come is the first to move.
+        mover = next(mine for mine in reversed(own.values()) if most in mine and least not in mine)
+        mover[mover.index(most)] = least
+        load[most] -= 1
+        load[least] += 1
+    return {key: tuple(sorted(mine)) for key, mine in own.items()}
+
+
+def _give_back(mine: list[int], load: Mapping[int, int]) -> int:
+    """Take the processor off a replica's that most others use, too; of equal ones the last."""
+    given = max(mine, key=lambda cpu: (load[cpu], cpu))
+    mine.remove(given)
+    return given

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 
-import msgspec
+from msgspec.structs import replace
 
 from triscale.clock import monotonic
 from triscale.core.cluster import Address, NodeId, Replica, Resized, Resizing
 from triscale.engines.child import Child
 from triscale.errors import EngineError
-from triscale.replica.client import ReplicaClient
+from triscale.replica.client import DoesNotFit, ReplicaClient
 from triscale.replica.config import ReplicaConfig
 
 __all__ = ["EXIT_GRACE", "Worker"]
@@ -26,13 +26,18 @@ class Worker:
     def __init__(self, config: ReplicaConfig, listener: socket.socket) -> None:
         self.spec = config.spec
         """What it is asked to be, processors included; `replica` says what it is."""
+        self._launched = config.spec
+        self._unanswered: list[int] = []
+        """Cores of the resizes that it was asked for and has not answered."""
+        self._variants: tuple[str, ...] = ()
+        self._holding = asyncio.Lock()
         self._started = monotonic()
         self.child = Child(config, listener)
         self.client: ReplicaClient | None = None
         self.watching: asyncio.Task[None]
         """Whoever waits for its end and reports it."""
         self.replica: Replica | None = None
-        """None until it is ready."""
+        """As it is; None until it is ready."""
         self.expected = False
         """Whether its end is no surprise."""
         self.reason = ""
@@ -55,24 +60,91 @@ class Worker:
         else:
             ready_after_s = monotonic() - self._started
             self.replica = Replica(
-                spec=self.spec, node=node, address=address, pid=child.pid, ready_after_s=ready_after_s
+                spec=self._launched, node=node, address=address, pid=child.pid, ready_after_s=ready_after_s
             )
             self.client.ended.add_done_callback(self._connection_ended)
             return self.client
         raise EngineError(f"replica {self.spec.id} of stage {self.spec.stage} did not start: {why}")
 
-    async def adapt(self) -> tuple[Resized, bool]:
-        """Bring it to its spec: what it has then, and whether lanes or threads are others than before."""
+    @property
+    def cores(self) -> int:
+        """Cores that it may be using: the most of what it has, what it is to have and what it may be on its way to."""
+        has = 0 if self.replica is None else self.replica.spec.cores
+        return max(has, self.spec.cores, *self._unanswered)
+
+    async def adapt(self) -> Resized:
+        """Bring it to its spec: what it has then."""
         assert self.client is not None
         assert self.replica is not None
         wanted = self.spec
-        resized = await self.client.resize(wanted.lanes, wanted.threads, wanted.cpus)
+        self._unanswered.append(wanted.cores)
+        try:
+            resized = await self.client.resize(wanted.lanes, wanted.threads, wanted.cpus)
+        finally:
+            self._unanswered.remove(wanted.cores)
+        refused = resized.status is Resizing.INFEASIBLE
         before = self.replica.spec
-        actual = msgspec.structs.replace(before, lanes=resized.lanes, threads=resized.threads, cpus=wanted.cpus)
-        self.replica = msgspec.structs.replace(self.replica, spec=actual)
-        if resized.status is Resizing.INFEASIBLE:
-            self.spec = actual
-        return resized, (before.lanes, before.threads) != (actual.lanes, actual.threads)
+        cpus = before.cpus if refused else wanted.cpus
+        actual = replace(before, lanes=resized.lanes, threads=resized.threads, cpus=cpus)
+        self.replica = replace(self.replica, spec=actual)
+        if refused and (self.spec.lanes, self.spec.threads) == (wanted.lanes, wanted.threads):
+            self.spec = replace(self.spec, lanes=actual.lanes, threads=actual.threads)
+        return resized
+
+    async def hold(self, variants: tuple[str, ...]) -> tuple[str, ...]:
+        """Make these its resident variants, one after the other, while batches go on: those that it holds then.
+
+        The newest call's variants win. What is not wanted goes last, or first where memory is short; and comes back
+        where that did not help. EngineError when a variant cannot be loaded.
+        """
+        assert self.client is not None
+        self._variants = variants
+        async with self._holding:
+            for variant in variants:
+                if self._variants is variants and variant not in self._held:
+                    try:
+                        await self._load(variant)
+                    except DoesNotFit:
+                        gone = await self._unload_others(variants)
+                        if not gone:
+                            raise
+                        await self._load_instead(variant, gone)
+            if self._variants is variants:
+                await self._unload_others(variants)
+                self._holds(variants)
+        return self._held
+
+    async def _load(self, variant: str) -> None:
+        assert self.client is not None
+        await self.client.load(variant)
+        self._holds((*self._held, variant))
+
+    async def _load_instead(self, variant: str, gone: tuple[str, ...]) -> None:
+        try:
+            await self._load(variant)
+        except EngineError:
+            for other in gone:
+                await self._load(other)
+            raise
+
+    async def _unload_others(self, variants: tuple[str, ...]) -> tuple[str, ...]:
+        """Let go of all but these: what is gone."""
+        assert self.client is not None
+        others = tuple(variant for variant in self._held if variant not in variants)
+        for other in others:
+            self._holds(tuple(variant for variant in self._held if variant != other))
+            await self.client.unload(other)
+        return others
+
+    @property
+    def _held(self) -> tuple[str, ...]:
+        assert self.replica is not None
+        return self.replica.spec.variants
+
+    def _holds(self, variants: tuple[str, ...]) -> None:
+        assert self.replica is not None
+        self.spec = replace(self.spec, variants=variants)
+        self.replica = replace(self.replica, spec=replace(self.replica.spec, variants=variants))
 
     def unchanged(self, status: Resizing, reason: str) -> Resized:
         """What it has, where it does not have what was asked for."""

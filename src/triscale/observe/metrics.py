@@ -1,4 +1,4 @@
-"""Prometheus metrics: read from the accounts when they are scraped, so that serving pays nothing for them.
+"""Prometheus metrics of what flows through a pipeline: read when they are scraped, so that serving pays nothing.
 
 Names have the prefix `triscale_`, base units (seconds), `_total` on counters; latencies are histograms. Labels are
 few and bounded: pipeline, stage, variant, outcome, reason.
@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from triscale.core.request import Outcome
 from triscale.dispatch.dispatcher import Dispatcher
 from triscale.observe.recorder import Recorder
+from triscale.policy.drift import measured_drift
 
 __all__ = ["PipelineCollector", "registry_of", "render"]
 
@@ -35,11 +36,13 @@ class PipelineCollector(Collector):
         yield InfoMetricFamily("triscale_build", "What serves.", {"version": self._version})
         yield from self._requests()
         yield from self._stages()
-        yield from self._plan()
 
     def _requests(self) -> Iterator[Metric]:
         accounts = self._dispatcher.accounts
         stages = self._dispatcher.graph.stages
+        slo = GaugeMetricFamily("triscale_slo_seconds", "The end-to-end latency objective.", labels=["pipeline"])
+        slo.add_metric([self._pipeline], self._dispatcher.graph.pipeline.slo_s)
+        yield slo
         ended = CounterMetricFamily(
             "triscale_requests",
             "Requests by how they ended; every request that arrived ends in exactly one outcome.",
@@ -89,8 +92,6 @@ class PipelineCollector(Collector):
         by_variant = [*by_stage, "variant"]
         waiting = GaugeMetricFamily("triscale_stage_items_waiting", "Items in the stage's queue.", labels=by_stage)
         running = GaugeMetricFamily("triscale_stage_items_running", "Items in batches now.", labels=by_stage)
-        lanes = GaugeMetricFamily("triscale_stage_lanes", "Lanes that can take work.", labels=by_stage)
-        replicas = GaugeMetricFamily("triscale_stage_replicas", "Replicas that can take work.", labels=by_stage)
         entered = CounterMetricFamily("triscale_stage_items", "Items that entered the stage.", labels=by_stage)
         given_up = CounterMetricFamily(
             "triscale_stage_items_given_up", "Items that were not completed.", labels=[*by_stage, "reason"]
@@ -117,8 +118,6 @@ class PipelineCollector(Collector):
             at = [self._pipeline, name]
             waiting.add_metric(at, max(0, state.live - state.running))
             running.add_metric(at, state.running)
-            lanes.add_metric(at, state.lanes)
-            replicas.add_metric(at, len(state.replicas))
             entered.add_metric(at, counts.entered)
             for reason, count in sorted(counts.given_up.items()):
                 given_up.add_metric([*at, str(reason)], count)
@@ -131,33 +130,22 @@ class PipelineCollector(Collector):
                 batches.add_metric([*at, variant], counts.batches[v])
                 items.add_metric([*at, variant], counts.items_run[v])
                 service.add_metric([*at, variant], record.service_s[v].cumulative(), record.service_s[v].total)
-        yield from (waiting, running, lanes, replicas, entered, given_up, requeued, rescued, busy)
+        yield from (waiting, running, entered, given_up, requeued, rescued, busy)
         yield from (batches, items, size, queue, service)
+        drift = GaugeMetricFamily(
+            "triscale_stage_drift",
+            "Measured over profiled latency; 1 is as profiled, and what was not measured follows the rest.",
+            labels=by_variant,
+        )
+        models = [state.models for state in self._dispatcher.stages]
+        for (stage, variant), factor in measured_drift(graph, models).items():
+            drift.add_metric([self._pipeline, stage, variant], factor)
+        yield drift
         exits = CounterMetricFamily(
             "triscale_replica_exits", "Replicas that died without being asked to.", labels=["pipeline"]
         )
         exits.add_metric([self._pipeline], self._recorder.replica_exits)
         yield exits
-
-    def _plan(self) -> Iterator[Metric]:
-        plan = self._dispatcher.plan
-        slo = GaugeMetricFamily("triscale_slo_seconds", "The end-to-end latency objective.", labels=["pipeline"])
-        slo.add_metric([self._pipeline], self._dispatcher.graph.pipeline.slo_s)
-        yield slo
-        capacity = GaugeMetricFamily(
-            "triscale_plan_capacity", "Requests per second that the plan can carry.", labels=["pipeline"]
-        )
-        capacity.add_metric([self._pipeline], plan.capacity)
-        yield capacity
-        share = GaugeMetricFamily(
-            "triscale_plan_share",
-            "Part of a stage's items that a variant runs.",
-            labels=["pipeline", "stage", "variant"],
-        )
-        for stage, stage_plan in plan.stages.items():
-            for variant, variant_plan in stage_plan.variants.items():
-                share.add_metric([self._pipeline, stage, variant], variant_plan.share)
-        yield share
 
 
 def registry_of(*collectors: Collector) -> CollectorRegistry:

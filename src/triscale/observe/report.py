@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from html import escape
-from importlib import resources
 
 from triscale.errors import ConfigError
+from triscale.observe.report_demo import decisions, mixes, phases_side_by_side, surge_tiles, told
 from triscale.observe.report_document import PhaseView, ReasonView, ReportDocument, SampleView, read_document
-from triscale.observe.report_html import element, key, marked, picture, prose, table, tile
-from triscale.observe.report_plots import OUTCOME_COLOURS, Plot, plots_of
+from triscale.observe.report_html import element, figure, marked, page, picture, prose, table, tile
+from triscale.observe.report_plots import plots_of
+from triscale.observe.report_svg import OUTCOME_COLOURS
 from triscale.observe.wording import (
     NOTHING,
     cores_sentence,
@@ -34,16 +35,8 @@ def render(document: Mapping[str, object]) -> str:
     """The page for the JSON of a run (`report_document.py`); ConfigError when it is none."""
     run = read_document(document)
     title = run.title or f"{run.pipeline} under load"
-    style = resources.files("triscale.observe").joinpath("report.css").read_text()
-    sections = (_head(run, title), _plots(run), _phases(run), _reasons(run), _stages(run), _samples(run), _place(run))
-    body = "\n".join(section for section in sections if section)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n{_FOOTER}\n</main>\n</body>\n</html>\n"
-    )
+    sections = [_head(run, title), _plots(run), mixes(run), _phases(run), _reasons(run), _stages(run), _samples(run)]
+    return page(title, (*sections, decisions(run), _place(run), _FOOTER))
 
 
 _FOOTER = (
@@ -58,12 +51,14 @@ _FOOTER = (
 def _head(run: ReportDocument, title: str) -> str:
     facts = [escape(title), escape(run.created), "stopped early" if run.stopped else ""]
     kicker = " · ".join(["<b>triscale</b>", *(fact for fact in facts if fact)])
-    notes = "".join(element("p", prose(problem)) for problem in run.problems)
+    against = run.against
+    elsewhere = [f"under {against.policy}: {problem}" for problem in against.problems] if against is not None else []
+    notes = "".join(element("p", prose(problem)) for problem in (*run.problems, *elsewhere))
     return (
         element("p", kicker, "kicker")
         + element("h1", prose(headline(run)))
         + element("dl", "".join(_tiles(run)), "tiles")
-        + "".join(_told(phase, run.slo_ms) for phase in run.phases)
+        + (told(run) if run.control is not None else "".join(_told(phase, run.slo_ms) for phase in run.phases))
         + (element("div", notes, "notes") if notes else "")
     )
 
@@ -74,6 +69,15 @@ def _told(phase: PhaseView, slo_ms: float) -> str:
 
 
 def _tiles(run: ReportDocument) -> Iterator[str]:
+    surge = list(surge_tiles(run))
+    yield from surge or _general_tiles(run)
+    agreed = [each.counts_agree for each in (run, run.against) if each is not None and each.counts_agree is not None]
+    if agreed:
+        word, mood = ("agree", "good") if all(agreed) else ("differ", "bad")
+        yield tile("Server and client", word, "on the count of each outcome", mood)
+
+
+def _general_tiles(run: ReportDocument) -> Iterator[str]:
     sent = sum(phase.sent for phase in run.phases)
     answered = sum(phase.answered for phase in run.phases)
     seconds = sum(phase.seconds for phase in run.phases)
@@ -89,9 +93,6 @@ def _tiles(run: ReportDocument) -> Iterator[str]:
     if scored:
         total = sum(phase.accuracy * phase.scored for phase in run.phases if phase.accuracy is not None)
         yield tile("Measured accuracy", percent(total / scored), f"of {count(scored)} answers")
-    if run.counts_agree is not None:
-        word, mood = ("agree", "good") if run.counts_agree else ("differ", "bad")
-        yield tile("Server and client", word, "on the count of each outcome", mood)
 
 
 def _plots(run: ReportDocument) -> str:
@@ -100,14 +101,7 @@ def _plots(run: ReportDocument) -> str:
         plots = plots_of(run)
     except ConfigError as error:
         return title + element("div", element("p", escape(str(error))), "notes") + _series_table(run)
-    return title + "".join(_figure(plot) for plot in plots) if plots else ""
-
-
-def _figure(plot: Plot) -> str:
-    legend = element("ul", "".join(key(*entry) for entry in plot.keys), "legend")
-    svgs = "".join(element("div", svg, width) for width, svg in plot.svgs.items())
-    label = escape(f"{plot.title}: {', '.join(label for *_, label in plot.keys)}")
-    return f'<figure role="img" aria-label="{label}">{element("h3", escape(plot.title))}{legend}{svgs}</figure>'
+    return title + "".join(map(figure, plots)) if plots else ""
 
 
 def _series_table(run: ReportDocument) -> str:
@@ -119,6 +113,8 @@ def _series_table(run: ReportDocument) -> str:
 
 def _phases(run: ReportDocument) -> str:
     """Figures down, phases across: a page is long, and a phone narrow."""
+    if run.control is not None:
+        return phases_side_by_side(run)
     rows: list[tuple[str, Callable[[PhaseView], str]]] = [
         ("arrivals", lambda phase: NOTHING if phase.rate_per_s is None else f"{count(phase.rate_per_s)}/s"),
         ("length", lambda phase: f"{count(phase.seconds)} s"),
@@ -130,6 +126,8 @@ def _phases(run: ReportDocument) -> str:
         ("latency p95", lambda phase: milliseconds(phase.latency_ms.p95)),
         ("latency p99", lambda phase: milliseconds(phase.latency_ms.p99)),
     ]
+    if any(phase.late_at_client for phase in run.phases):
+        rows.append(("attainment at the client", lambda phase: percent(phase.attainment_at_client)))
     if any(phase.accuracy is not None for phase in run.phases):
         rows.append(("measured accuracy", lambda phase: percent(phase.accuracy)))
     names = ["", *(phase.name for phase in run.phases)]

@@ -15,9 +15,13 @@ from msgspec import Struct
 from triscale.errors import ConfigError
 
 __all__ = [
+    "CeilingView",
     "Command",
+    "ControlView",
+    "DecisionView",
     "LatencyView",
     "MachineView",
+    "MixView",
     "PhaseView",
     "PlanView",
     "ReasonView",
@@ -25,6 +29,7 @@ __all__ = [
     "SampleView",
     "SeriesView",
     "StageView",
+    "SurgeView",
     "read_document",
 ]
 
@@ -63,8 +68,23 @@ class PhaseView(Struct, frozen=True, kw_only=True):
     goodput_per_s: float = 0.0
     latency_ms: LatencyView = LatencyView()
     accuracy: float | None = None
+    """Measured: the mean score of the answers that were scored."""
+    accuracy_error: float | None = None
+    """Its standard error."""
     scored: int = 0
+    late_at_client: int = 0
+    """Of the answered ones, by the server's word: those that the client got after the objective."""
+    expected_accuracy: float | None = None
+    """Mean accuracy, as stated or profiled, of the variants that ran for the requests answered in time."""
+    busy_cores: float | None = None
+    """At work, on average."""
+    held_cores: float | None = None
     reasons: tuple[ReasonView, ...] = ()
+
+    @property
+    def attainment_at_client(self) -> float | None:
+        """Share of the requests whose answer the client had within the objective."""
+        return (self.answered - self.late_at_client) / self.sent if self.sent else None
 
 
 class SeriesView(Struct, frozen=True, kw_only=True):
@@ -119,6 +139,73 @@ class PlanView(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class MixView(Struct, frozen=True, kw_only=True):
+    """What the variants of a stage were handed, look by look."""
+
+    at_s: tuple[float, ...]
+    items: Mapping[str, tuple[int, ...]]
+    """Variant -> items since the look before."""
+
+
+class DecisionView(Struct, frozen=True, kw_only=True):
+    """A change of plan."""
+
+    at_s: float
+    mode: str
+    demand: float
+    cores: float
+    accuracy: float
+    kind: str = "other"
+    reason: str = ""
+
+
+class ControlView(Struct, frozen=True, kw_only=True):
+    """What the server did about the load, by its own account; columns with one entry for about each second."""
+
+    at_s: tuple[float, ...]
+    """Where each second ends."""
+    answered_per_s: tuple[float, ...]
+    capacity_per_s: tuple[float | None, ...]
+    """Of the plan in force."""
+    accuracy: tuple[float | None, ...]
+    """Expected, of the requests answered in time."""
+    cores_start: tuple[float, ...]
+    cores_up: tuple[float, ...]
+    cores_out: tuple[float, ...]
+    busy_cores: tuple[float, ...]
+    replicas: tuple[tuple[float, int, int], ...] = ()
+    """(second, ready, starting)."""
+    mixes: Mapping[str, MixView] = {}
+    """Stage -> what its variants ran."""
+    decisions: tuple[DecisionView, ...] = ()
+
+
+class CeilingView(Struct, frozen=True, kw_only=True):
+    """What the most accurate variants carry on all cores (`policy/autoscalers/ceiling.py`)."""
+
+    variants: Mapping[str, str]
+    accuracy: float
+    within_slo_per_s: float
+    capacity_per_s: float
+
+
+class SurgeView(Struct, frozen=True, kw_only=True):
+    """The phase that brings more than the most accurate variants can carry."""
+
+    phase: int
+    times: float
+    """Its rate over what they can carry."""
+    needs_accuracy: float
+    """That the planner leaves at this rate on a machine as profiled..."""
+    needs_served: float = 1.0
+    """...and the part of the requests that it serves at all."""
+    needs_then: float | None = None
+    """The same on the machine as it was then, by the latencies that the server had measured."""
+    served_then: float = 1.0
+    back_after_s: float | None = None
+    """From its end until answers were of the highest accuracy again; None: not before the run ended."""
+
+
 class MachineView(Struct, frozen=True, kw_only=True):
     """Where it ran."""
 
@@ -142,6 +229,10 @@ class ReportDocument(Struct, frozen=True, kw_only=True):
     pipeline: str
     slo_ms: float
     phases: tuple[PhaseView, ...]
+    policy: str = ""
+    """Who decided."""
+    policy_says: str = ""
+    """What that means, in words."""
     title: str = ""
     created: str = ""
     """When, for people."""
@@ -156,6 +247,15 @@ class ReportDocument(Struct, frozen=True, kw_only=True):
     commands: tuple[Command, ...] = ()
     problems: tuple[str, ...] = ()
     stopped: bool = False
+    control: ControlView | None = None
+    ceiling: CeilingView | None = None
+    surge: SurgeView | None = None
+    slowdown: float | None = None
+    """How many times longer the models took than profiled, in the end."""
+    others_cores: float | None = None
+    """Cores that processes which have nothing to do with the run used meanwhile."""
+    against: ReportDocument | None = None
+    """The same load under another policy."""
 
 
 def read_document(document: Mapping[str, object]) -> ReportDocument:

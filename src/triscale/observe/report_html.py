@@ -1,4 +1,4 @@
-"""Pieces of HTML that the report is made of. Arguments named `html` are HTML already; all others are escaped here."""
+"""Pieces of HTML that the reports are made of. Arguments named `html` are HTML already; all others are escaped here."""
 
 from __future__ import annotations
 
@@ -9,12 +9,28 @@ import io
 import re
 from collections.abc import Collection, Iterable, Sequence
 from html import escape
+from importlib import resources
 
-__all__ = ["element", "key", "marked", "picture", "prose", "table", "tile"]
+from triscale.observe.report_svg import Plot
+
+__all__ = ["element", "figure", "key", "marked", "page", "picture", "prose", "table", "tile"]
 
 _THUMBNAIL_PIXELS = 480
 _MARKED_PRODUCT = 4_000_000
 """Longest pair of texts that is compared, as the product of their lengths: comparing takes about so many steps."""
+
+
+def page(title: str, sections: Iterable[str]) -> str:
+    """A whole page of HTML sections; empty ones are left out. Self-contained: its style is in it, nothing is loaded."""
+    style = resources.files("triscale.observe").joinpath("report.css").read_text()
+    body = "\n".join(section for section in sections if section)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
 
 
 def element(tag: str, html: str, kind: str = "") -> str:
@@ -36,6 +52,14 @@ def tile(name: str, value: str, note: str, mood: str = "") -> str:
 def key(colour: str, kind: str, label: str) -> str:
     """One entry of a legend; `colour` is a CSS variable, `kind` is `line`, `dash` or `area`."""
     return element("li", f'<i class="{kind}" style="--key: var({colour})"></i>{escape(label)}')
+
+
+def figure(plot: Plot) -> str:
+    """A plot with its title and legend, in both widths."""
+    legend = element("ul", "".join(key(*entry) for entry in plot.keys), "legend")
+    svgs = "".join(element("div", svg, width) for width, svg in plot.svgs.items())
+    label = escape(f"{plot.title}: {', '.join(label for *_, label in plot.keys)}")
+    return f'<figure role="img" aria-label="{label}">{element("h3", escape(plot.title))}{legend}{svgs}</figure>'
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], text: Collection[int] = (), kind: str = "") -> str:

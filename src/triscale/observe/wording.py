@@ -13,6 +13,7 @@ __all__ = [
     "count",
     "headline",
     "milliseconds",
+    "misses",
     "percent",
     "phase_sentences",
     "reason_text",
@@ -102,7 +103,13 @@ def headline(document: ReportDocument) -> str:
     if not sent:
         return f"No request was sent to {document.pipeline}"
     whole = f"All {count(sent)}" if answered == sent else f"{percent(answered / sent)} of {count(sent)}"
-    return f"{whole} requests answered within {milliseconds(document.slo_ms)}"
+    text = f"{whole} requests answered within {milliseconds(document.slo_ms)}"
+    against = document.against
+    others = sum(phase.sent for phase in against.phases) if against is not None else 0
+    if against is None or not others:
+        return text
+    share = sum(phase.answered for phase in against.phases) / others
+    return f"{text} under {document.policy}, {percent(share)} under {against.policy}"
 
 
 def cores_sentence(document: ReportDocument) -> str:
@@ -125,10 +132,10 @@ def phase_sentences(phase: PhaseView, slo_ms: float) -> list[str]:
     first = f"{load}{count(phase.seconds)} s: {whole} {count(phase.sent)}{share} {within}"
     p99 = phase.latency_ms.p99
     tail = f", 99 of 100 answers within {milliseconds(p99)}." if p99 is not None else "."
-    return [first + tail, *_misses(phase)]
+    return [first + tail, *misses(phase)]
 
 
-def _misses(phase: PhaseView) -> Iterator[str]:
+def misses(phase: PhaseView) -> Iterator[str]:
     """One sentence for each way of missing and its reason; where it happened at several stages, how often at each."""
     groups: dict[tuple[str, str], list[ReasonView]] = {}
     for row in sorted(_all_reasons(phase), key=lambda row: -row.count):

@@ -87,6 +87,11 @@ class LatencyModel:
         return tuple(sorted({batch for batch, _ in self._table}))
 
     @property
+    def most_lanes(self) -> int:
+        """The most busy lanes that were measured; beyond them nothing is known to be slower."""
+        return self._contention[-1][0]
+
+    @property
     def fit(self) -> Fit | None:
         """The four parameters; None where the points are too few to fit."""
         return self._surface.fit if self._surface is not None else None
@@ -133,7 +138,7 @@ class ServiceTimes:
     does not turn the pipeline upside down, and the factor stays within [1/4, 4].
     """
 
-    __slots__ = ("_level", "_median", "_seconds", "drift")
+    __slots__ = ("_level", "_median", "_models", "_rows", "_seconds", "_sizes", "drift", "observed")
 
     GAIN = 0.08
     BOUND = 0.5
@@ -148,14 +153,28 @@ class ServiceTimes:
         quantile: Quantile = "p95",
         max_batch: int = 32,
     ) -> None:
-        sizes = range(max_batch + 1)
-        high, median = LatencyModel(profile, quantile), LatencyModel(profile, "p50")
         # Index 0 stands for "no items yet": it costs what one does.
-        self._seconds = [high(max(1, size), threads, lanes) for size in sizes]
-        self._median = [median(max(1, size), threads, lanes) for size in sizes]
+        self._sizes = [max(1, size) for size in range(max_batch + 1)]
+        self._models = LatencyModel(profile, quantile), LatencyModel(profile, "p50")
+        self._rows: dict[tuple[int, int], tuple[list[float], list[float]]] = {}
         self._level = 0.0
         self.drift = 1.0
         """Measured over profiled latency; 1 = as profiled."""
+        self.observed = 0
+        """Batches that it has learned from."""
+        self.expect(threads, lanes)
+
+    def expect(self, threads: int, lanes: int) -> None:
+        """From now on batches run on so many threads, beside so many lanes of the same replica, itself included."""
+        rows = self._rows.get((threads, lanes))
+        if rows is None:
+            high, median = self._models
+            rows = (
+                [high(size, threads, lanes) for size in self._sizes],
+                [median(size, threads, lanes) for size in self._sizes],
+            )
+            self._rows[threads, lanes] = rows
+        self._seconds, self._median = rows
 
     def predict(self, batch: int) -> float:
         """Seconds at the chosen quantile that a batch of so many items takes, as of the latest observations."""
@@ -178,6 +197,7 @@ class ServiceTimes:
         surprise = max(-self.BOUND, min(self.BOUND, surprise))
         self._level = max(-self.LIMIT, min(self.LIMIT, self._level + self.GAIN * surprise))
         self.drift = math.exp(self._level)
+        self.observed += 1
 
     def _beyond(self, row: list[float], batch: int) -> float:
         last = len(row) - 1

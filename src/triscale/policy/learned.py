@@ -37,6 +37,9 @@ class LearnedTimes:
         # A smaller batch is not known to be faster than the nearest one seen.
         return float(means[near] * max(1.0, 2.0 ** (size - near)))
 
+    def expect(self, threads: int, lanes: int) -> None:
+        """Nothing is known of other threads or lanes: what was learned holds until new batches correct it."""
+
     def observe(self, batch: int, seconds: float) -> None:
         """Learn from a finished batch."""
         size = batch.bit_length()

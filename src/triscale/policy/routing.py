@@ -60,6 +60,8 @@ class Routes:
     """Per stage: variant -> items/s below its capacity."""
     backups: tuple[tuple[Backup, ...], ...]
     """Per stage: variants with something left, most accurate first."""
+    arriving: tuple[Mapping[tuple[int, Path], float], ...]
+    """Per stage: (parent stage, path) -> items/s that the table's row is for."""
 
     def shares(self, stage: int, parent: int = -1, path: Path = ()) -> Mapping[int, float]:
         """The shares for items of a path; for a path that was not foreseen, those of the stage as a whole."""
@@ -72,6 +74,18 @@ class Routes:
         if total > 0.0:
             return {variant: load / total for variant, load in loads.items()}
         return next(iter(self.tables[stage].values()), {})
+
+    def by_parent(self, stage: int) -> Mapping[int, Mapping[int, float]]:
+        """Variant of the only parent -> variant -> share, over all paths that end in it; empty where branches meet."""
+        if len(self.graph.parents[stage]) != 1 or self.graph.joins[stage]:
+            return {}
+        found: dict[int, dict[int, float]] = {}
+        for key, shares in self.tables[stage].items():
+            row = found.setdefault(key[1][-1], {})
+            for variant, share in shares.items():
+                row[variant] = row.get(variant, 0.0) + share * max(self.arriving[stage][key], _DUST)
+        totals = {above: sum(row.values()) for above, row in found.items()}
+        return {above: {v: items / totals[above] for v, items in row.items()} for above, row in found.items()}
 
     def recover(self, stage: int, instead_of_s: float, late_s: float) -> Backup | None:
         """The most accurate variant with room that takes at least `late_s` less than `instead_of_s`."""
@@ -100,6 +114,7 @@ def route(
     """
     tables: list[Mapping[tuple[int, Path], Mapping[int, float]]] = []
     loads: list[Mapping[int, float]] = []
+    items: list[Mapping[tuple[int, Path], float]] = []
     arriving: list[list[_Source]] = [[] for _ in graph.stages]
     arriving[0].append(_Source(-1, (), demand, 1.0))
     for stage in range(len(graph.stages)):
@@ -108,15 +123,16 @@ def route(
         table, load, onward = _fill(graph, stage, ranked, sources, headroom)
         tables.append(table)
         loads.append(load)
+        items.append({(source.parent, source.path): source.items_per_s for source in sources})
         for position, child in enumerate(graph.children[stage]):
-            for path, items, accuracy in onward:
-                emitted = items * fan_out[stage][path[-1]][position]
+            for path, sent, accuracy in onward:
+                emitted = sent * fan_out[stage][path[-1]][position]
                 arriving[child].append(_Source(stage, path, emitted, accuracy))
     leftover = tuple(
         {tier.variant: max(0.0, tier.items_per_s - loads[stage].get(tier.variant, 0.0)) for tier in tiers[stage]}
         for stage in range(len(graph.stages))
     )
-    return Routes(graph, tuple(tables), tuple(loads), leftover, _backups(graph, tiers, leftover))
+    return Routes(graph, tuple(tables), tuple(loads), leftover, _backups(graph, tiers, leftover), tuple(items))
 
 
 def _fill(

@@ -1,16 +1,17 @@
-"""The pipeline's own sample requests, as payloads to profile with."""
+"""The pipeline's own sample requests, and its function that scores the answers to them."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from triscale.core.pipeline import Pipeline
 from triscale.core.sample import Sample
 from triscale.errors import ConfigError
 from triscale.traces.samples import load_function
 
-__all__ = ["sample_requests"]
+__all__ = ["sample_requests", "score_function"]
 
 
 def sample_requests(pipeline: Pipeline, import_roots: Sequence[str], count: int, seed: int) -> list[Sample]:
@@ -30,3 +31,10 @@ def sample_requests(pipeline: Pipeline, import_roots: Sequence[str], count: int,
     if not samples:
         raise ConfigError(f"samples.source: {pipeline.samples.source} yielded nothing; yield at least one sample")
     return samples
+
+
+def score_function(pipeline: Pipeline, import_roots: Sequence[str]) -> Callable[[Any, Any], float] | None:
+    """The pipeline's `samples.score`; None when it names none: its samples are unlabelled."""
+    if pipeline.samples is None or not pipeline.samples.score:
+        return None
+    return load_function(pipeline.samples.score, import_roots, "samples.score")

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -21,12 +22,16 @@ from triscale.profiler.machine import this_machine
 __all__ = [
     "cache_path",
     "load_cached",
+    "load_outdated",
     "missing_variants",
     "read_profile",
     "stale_reasons",
     "variant_hash",
     "write_profile",
 ]
+
+_WIDTH = 120
+"""Of a profile file."""
 
 
 def cache_path(pipeline: Pipeline, import_roots: Sequence[str]) -> Path:
@@ -35,8 +40,12 @@ def cache_path(pipeline: Pipeline, import_roots: Sequence[str]) -> Path:
     for name, stage in pipeline.stages.items():
         for variant in stage.variants:
             digest.update(f"|{name}|{variant_hash(variant, import_roots)}".encode())
+    return _cache() / f"{pipeline.name}-{digest.hexdigest()[:16]}.json"
+
+
+def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "triscale" / "profiles" / f"{pipeline.name}-{digest.hexdigest()[:16]}.json"
+    return Path(base) / "triscale" / "profiles"
 
 
 def load_cached(pipeline: Pipeline, import_roots: Sequence[str]) -> Profile | None:
@@ -47,6 +56,26 @@ def load_cached(pipeline: Pipeline, import_roots: Sequence[str]) -> Profile | No
     except ConfigError:
         return None
     return profile if not missing_variants(pipeline, profile) else None
+
+
+def load_outdated(pipeline: Pipeline) -> tuple[Profile, Path] | None:
+    """The newest cached profile that has latencies of all the pipeline's variants, wherever and for whichever weights
+    it was made; None without one. `stale_reasons` says what is wrong with it.
+    """
+    made: list[tuple[float, Path]] = []
+    for path in _cache().glob(f"{pipeline.name}-*.json"):
+        try:
+            made.append((path.stat().st_mtime, path))
+        except OSError:
+            continue  # removed meanwhile
+    for _, path in sorted(made, reverse=True):
+        try:
+            profile = read_profile(path)
+        except ConfigError:
+            continue
+        if profile.pipeline == pipeline.name and not missing_variants(pipeline, profile):
+            return profile, path
+    return None
 
 
 def read_profile(path: Path | str) -> Profile:
@@ -67,12 +96,26 @@ def read_profile(path: Path | str) -> Profile:
 
 
 def write_profile(profile: Profile, path: Path) -> None:
-    """Write it in one piece: readers see the old file or the new one."""
+    """Write it for people, and in one piece: readers see the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = msgspec.json.format(msgspec.json.encode(profile), indent=1)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(text + b"\n")
+    temporary.write_text(_lines(msgspec.to_builtins(profile)) + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def _lines(value: Any, indent: str = "") -> str:
+    """JSON with whatever fits on a line on one line: a latency point, a path."""
+    flat = msgspec.json.format(msgspec.json.encode(value), indent=0).decode()
+    if len(indent) + len(flat) <= _WIDTH or not isinstance(value, dict | list | tuple) or not value:
+        return flat
+    deeper = f"{indent} "
+    if isinstance(value, dict):
+        parts = [f"{msgspec.json.encode(key).decode()}: {_lines(each, deeper)}" for key, each in value.items()]
+        ends = "{}"
+    else:
+        parts = [_lines(each, deeper) for each in value]
+        ends = "[]"
+    return f"{ends[0]}\n{deeper}" + f",\n{deeper}".join(parts) + f"\n{indent}{ends[1]}"
 
 
 def missing_variants(pipeline: Pipeline, profile: Profile) -> list[str]:
@@ -91,11 +134,16 @@ def stale_reasons(pipeline: Pipeline, profile: Profile, import_roots: Sequence[s
     if profile.measured and profile.machine.id != this_machine().id:
         made_on = profile.machine.cpu or "another machine"
         reasons.append(f"it was made on {made_on} with {profile.machine.cores} cores, not on this machine")
-    for name, stage in pipeline.stages.items():
-        for variant in stage.variants:
-            measured = profile.stages.get(name, {}).get(variant.name)
-            if measured is not None and measured.weights and measured.weights != variant_hash(variant, import_roots):
-                reasons.append(f"{name}/{variant.name} has changed since it was profiled")
+    changed = [
+        f"{name}/{variant.name}"
+        for name, stage in pipeline.stages.items()
+        for variant in stage.variants
+        if (measured := profile.stages.get(name, {}).get(variant.name)) is not None
+        and measured.weights not in ("", variant_hash(variant, import_roots))
+    ]
+    if changed:
+        verb = "has changed since it was" if len(changed) == 1 else "have changed since they were"
+        reasons.append(f"{', '.join(changed)} {verb} profiled")
     return reasons
 
 

@@ -50,7 +50,14 @@ class Program:
         if config.spec.cpus:
             run_on(config.spec.cpus)
         resources = Resources(threads=config.spec.threads, lanes=config.spec.lanes)
-        residents = Residents(config.spec.stage, config.variants, config.children, config.import_roots, resources)
+        residents = Residents(
+            config.spec.stage,
+            config.variants,
+            config.children,
+            config.import_roots,
+            resources,
+            config.spec.memory_bytes,
+        )
         try:
             for variant in config.spec.variants:
                 residents.load(variant)

@@ -23,12 +23,16 @@ from triscale.wire.frames import MAX_BODY, Beat, Done, DoneItem, Failed, Fatal, 
 from triscale.wire.parts import PartReader, PartWriter
 from triscale.wire.payload import Payload
 
-__all__ = ["HEARTBEAT_TIMEOUT", "BatchObserver", "ReplicaClient"]
+__all__ = ["HEARTBEAT_TIMEOUT", "BatchObserver", "DoesNotFit", "ReplicaClient"]
 
 HEARTBEAT_TIMEOUT = 3.0
 """Seconds without any byte after which a replica counts as hung."""
 
 T = TypeVar("T")
+
+
+class DoesNotFit(EngineError):
+    """A variant exceeds the replica's memory beside what it holds; unloading others may help."""
 
 
 class BatchObserver(Protocol):
@@ -162,7 +166,7 @@ class ReplicaClient:
     async def load(self, variant: str) -> float:
         """Make another variant of the stage resident while batches go on: the seconds it took.
 
-        EngineError when that fails.
+        EngineError when that fails; DoesNotFit when the replica's memory does not suffice.
         """
         loaded = await self._ask(frames.Loaded, frames.Load(variant))
         assert isinstance(loaded, frames.Loaded)
@@ -206,7 +210,7 @@ class ReplicaClient:
             self._link.send(message)
         done = await self._answered(answer)
         if done.error:
-            raise EngineError(done.error)
+            raise (DoesNotFit if isinstance(done, frames.Loaded) and done.full else EngineError)(done.error)
         return done
 
     async def _answered(self, answer: asyncio.Future[T]) -> T:

@@ -5,7 +5,8 @@ no batch waits for a thread to wake up. There is one thread more than there are 
 somebody reads the socket and acts on control frames.
 
 `Lanes` knows neither sockets nor models: it is given `lead` (block until something arrives, `submit` the batches
-among it; False when nothing more will come) and `execute` (run one batch; must not raise).
+among it; False when nothing more will come), `execute` (run one batch; must not raise) and `drop` (a batch that will
+not be run, because nobody is left to be answered).
 """
 
 from __future__ import annotations
@@ -23,9 +24,16 @@ Job = TypeVar("Job")
 class Lanes(Generic[Job]):
     """Runs at most `limit` jobs at once, in the order in which they were submitted."""
 
-    def __init__(self, lanes: int, lead: Callable[[], bool], execute: Callable[[Job], None]) -> None:
+    def __init__(
+        self,
+        lanes: int,
+        lead: Callable[[], bool],
+        execute: Callable[[Job], None],
+        drop: Callable[[Job], None] = lambda _job: None,
+    ) -> None:
         self._lead = lead
         self._execute = execute
+        self._drop = drop
         self._leading = threading.Lock()  # held by the leader; the others queue for it
         self._state = threading.Lock()  # guards all below, never held while anything blocks
         self._limit = lanes
@@ -112,7 +120,10 @@ class Lanes(Generic[Job]):
             if not self._lead():
                 with self._state:
                     self._over = True
-                    self._waiting.clear()  # nobody is left who could be answered
+                    dropped = list(self._waiting)
+                    self._waiting.clear()
+                for job in dropped:
+                    self._drop(job)
 
     def _after(self) -> Job | None:
         """A job is done: the next one for the same lane, or None to queue for the lead again."""

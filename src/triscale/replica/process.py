@@ -8,7 +8,7 @@ import signal
 from collections.abc import Collection
 from pathlib import Path
 
-__all__ = ["die_with_parent", "resident_bytes", "run_on"]
+__all__ = ["die_with_parent", "give_back_memory", "resident_bytes", "run_on"]
 
 _PR_SET_PDEATHSIG = 1
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -36,3 +36,10 @@ def run_on(cpus: Collection[int]) -> None:
 def resident_bytes() -> int:
     """Resident memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
+
+
+def give_back_memory() -> None:
+    """Return to the system what was freed but kept for later, where the C library can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

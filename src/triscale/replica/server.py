@@ -18,7 +18,7 @@ from triscale.replica.config import ReplicaConfig
 from triscale.replica.connection import Connection
 from triscale.replica.lanes import Lanes
 from triscale.replica.process import resident_bytes, run_on
-from triscale.replica.residents import Resident, Residents
+from triscale.replica.residents import NoRoom, Resident, Residents
 from triscale.replica.resizing import Resizer
 from triscale.wire.frames import (
     Beat,
@@ -47,11 +47,13 @@ __all__ = ["Session"]
 class Job:
     """A batch that was received: the message, and per item its parts."""
 
-    __slots__ = ("items", "run")
+    __slots__ = ("items", "resident", "run")
 
-    def __init__(self, run: Run, items: Sequence[Sequence[Payload]]) -> None:
+    def __init__(self, run: Run, items: Sequence[Sequence[Payload]], resident: Resident | None) -> None:
         self.run = run
         self.items = items
+        self.resident = resident
+        """Its variant, in use from now on: an Unload that comes later waits for it."""
 
 
 class Session:
@@ -67,7 +69,7 @@ class Session:
         self._config = config
         self._residents = residents
         self._connection = connection
-        self._lanes: Lanes[Job] = Lanes(residents.resources.lanes, self._lead, self._execute)
+        self._lanes: Lanes[Job] = Lanes(residents.resources.lanes, self._lead, self._execute, self._drop)
         self._resizer = Resizer(self._lanes, residents, pin, self._report)
         self._ended = threading.Event()
         self.drained = False
@@ -119,6 +121,7 @@ class Session:
             rss=resident_bytes(),
             children=len(self._residents.children),
             arena=self._connection.inbox is not None,
+            fixed_threads=self._residents.fixed_threads(),
         )
 
     def _lead(self) -> bool:
@@ -145,7 +148,7 @@ class Session:
                 if not (self._config.join or all(items)):
                     raise WireError(f"batch {message.batch} has an item without parts")
                 self._free(message.freed)
-                self._lanes.submit(Job(message, items))
+                self._lanes.submit(Job(message, items, self._residents.enter(message.variant)))
             case Free():
                 self._free(message.freed)
             case Resize():
@@ -153,7 +156,7 @@ class Session:
             case Load():
                 threading.Thread(target=self._load, args=(message.variant,), name="load", daemon=True).start()
             case Unload():
-                threading.Thread(target=self._unload, args=(message.variant,), name="unload", daemon=True).start()
+                self._unload(message.variant)
             case Drain():
                 self.drain()
             case Stop():
@@ -174,7 +177,7 @@ class Session:
         started = monotonic()
         run, writer = job.run, PartWriter(self._connection.outbox)
         answer: Failed | list[DoneItem]
-        resident = self._residents.enter(run.variant)
+        resident = job.resident
         if resident is None:
             held = ", ".join(self._residents.load_times()) or "none"
             text = f"variant {run.variant!r} is not resident in replica {self._config.spec.id}; it holds: {held}"
@@ -196,9 +199,14 @@ class Session:
         answer.freed = freed
         self._reply(answer, writer)
 
+    def _drop(self, job: Job) -> None:
+        if job.resident is not None:
+            self._residents.leave(job.resident)
+
     def _run(self, resident: Resident, job: Job, writer: PartWriter) -> Failed | list[DoneItem]:
         items, job.items = job.items, ()
         try:
+            resident.use_threads(self._residents.resources.threads)
             packed = batch.predict(resident, self._residents.children, items, self._config.join)
             size, limit = sum(map(_size, packed)), self._config.max_body
             if size > limit:
@@ -223,17 +231,26 @@ class Session:
         self._report(Fatal(f"replica {self._config.spec.id} ends the connection: {error}"))
 
     def _load(self, variant: str) -> None:
-        load_s, problem = 0.0, ""
+        load_s, problem, full = 0.0, "", False
         try:
             load_s = self._residents.load(variant).load_s
         except ModelError as error:
-            problem = str(error)
-        self._report(Loaded(variant, load_s, resident_bytes(), problem))
+            problem, full = str(error), isinstance(error, NoRoom)
+        self._report(Loaded(variant, load_s, resident_bytes(), problem, full))
 
     def _unload(self, variant: str) -> None:
+        """Batches that come later do not find it any more; those received so far are waited for elsewhere."""
+        try:
+            resident = self._residents.withdraw(variant)
+        except ModelError as error:
+            self._report(Unloaded(variant, resident_bytes(), str(error)))
+            return
+        threading.Thread(target=self._release, args=(variant, resident), name="unload", daemon=True).start()
+
+    def _release(self, variant: str, resident: Resident) -> None:
         problem = ""
         try:
-            self._residents.unload(variant)
+            self._residents.release(resident)
         except Exception as error:  # noqa: BLE001 - a model's own close; the variant is gone all the same
             problem = str(error)
         self._report(Unloaded(variant, resident_bytes(), problem))

@@ -110,6 +110,7 @@ class _Inference:
             self._finish,
             request.id if request_id is None else request_id.decode("latin-1"),
             "" if trace is None else trace.decode("latin-1"),
+            "" if trace is None else headers.get(b"tracestate", b"").decode("latin-1"),
         )
         self._handle = route.service.submit(route.pipeline.name, call)
         if not self._done:
@@ -154,6 +155,8 @@ class _Inference:
         body, raw = encode(response, request)
         exchange = self._exchange
         headers = _LATE if late else _ANSWERED
+        if reply.traceparent:
+            headers += _traceparent(reply)
         if b"x-request-id" in exchange.headers:
             headers += _request_id(exchange)
         if raw or _has_binary(request):
@@ -170,6 +173,8 @@ class _Inference:
             document["retry_after_ms"] = round(reply.retry_after_s * 1e3, 3)
         elif reply.reason is Reason.SHUTDOWN:
             headers = b"retry-after: 1\r\n"
+        if reply.traceparent:
+            headers += _traceparent(reply)
         status = _STATUS_BY_REASON.get(reply.reason, _STATUS[reply.outcome])
         if self._request.id:
             document["id"] = self._request.id
@@ -204,6 +209,10 @@ def _respond(
     if b"x-request-id" in exchange.headers:
         headers += _request_id(exchange)
     exchange.respond(status, json_body(document), JSON, headers)
+
+
+def _traceparent(reply: Reply) -> bytes:
+    return b"traceparent: %b\r\n" % reply.traceparent.encode()
 
 
 def _request_id(exchange: Exchange) -> bytes:

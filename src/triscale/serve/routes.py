@@ -1,4 +1,4 @@
-"""The server's routes: the Open Inference Protocol's, Triton's extensions of it, and the usual health paths.
+"""The server's routes: the Open Inference Protocol's, Triton's extensions of it, the usual health paths, and its pages.
 
 Paths are matched exactly but for a trailing slash and a query. Infer requests, the ones that count, are found with
 one look-up of their whole target; everything else is matched piece by piece.
@@ -23,6 +23,7 @@ from triscale.serve.inference import InferRoute
 from triscale.serve.inference_protocol import VERSION
 from triscale.serve.service import Service
 from triscale.serve.statistics import statistics_document
+from triscale.serve.status_routes import PAGE_PATH, Pages, page_routes
 
 __all__ = ["InferenceApi"]
 
@@ -36,9 +37,11 @@ _REMEMBERED = 1024
 class InferenceApi:
     """The app behind the inference port."""
 
-    def __init__(self, service: Service, token: str = "") -> None:
+    def __init__(self, service: Service, token: str = "", pages: Pages | None = None) -> None:
         self._service = service
         self._token = token.encode()
+        self._open = _HEALTH | {PAGE_PATH} if pages is not None and pages.page is not None else _HEALTH
+        """Paths that need no token."""
         self._infer: dict[bytes, InferRoute] = {}
         """Request target -> the route of the pipeline that it named when it was first seen."""
         self._routes: Mapping[str, tuple[str, _Handler]] = {
@@ -51,6 +54,7 @@ class InferenceApi:
             "/v2/models": ("GET", lambda exchange: _reply(exchange, {"models": list(self._service.pipelines)})),
             "/v2/models/stats": ("GET", lambda exchange: self._statistics(exchange, *self._service.pipelines)),
             "/v2/repository/index": ("POST", self._index),
+            **(page_routes(pages) if pages is not None else {}),
         }
 
     def admit(self, exchange: Exchange) -> None:
@@ -73,7 +77,7 @@ class InferenceApi:
                 self._authorise(exchange)
             return route.handle
         path = _path(exchange.target)
-        if self._token and path not in _HEALTH:
+        if self._token and path not in self._open:
             self._authorise(exchange)
         found = self._routes.get(path) or self._model_route(path, exchange.target)
         if found is None:

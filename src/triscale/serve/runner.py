@@ -23,6 +23,8 @@ from triscale.dispatch.results import ItemResult
 from triscale.dispatch.work import Batch, Request
 from triscale.errors import NotFound, NotReady, WireError
 from triscale.observe.recorder import Recorder
+from triscale.observe.request_trace import Origin, Tracer
+from triscale.observe.window import ArrivalWindow
 from triscale.replica.client import ReplicaClient
 from triscale.serve.explain import explain
 from triscale.serve.service import Call, Reply
@@ -46,11 +48,16 @@ class Runner:
         recorder: Recorder,
         clock: Clock,
         kill: Callable[[ReplicaId, str], None],
+        tracer: Tracer | None = None,
     ) -> None:
+        """`tracer` follows requests, where tracing is on."""
         self.dispatcher = dispatcher
         self.recorder = recorder
+        self.arrivals = ArrivalWindow(clock.now())
+        """Requests at the door, refused ones included: the demand that the controller sees."""
         self._clock = clock
         self._kill = kill
+        self._tracer = tracer
         self._graph = dispatcher.graph
         self._pipeline = dispatcher.graph.pipeline
         self._loop = asyncio.get_running_loop()
@@ -87,7 +94,12 @@ class Runner:
         if not self._accepting:
             raise NotReady(f"pipeline {name!r} is not ready; it is starting or shutting down")
         number = next(self._numbers)
-        self._live[number] = self.dispatcher.arrive(number, call.rows, call.deadline, self._clock.now(), call)
+        now = self._clock.now()
+        self.arrivals.arrived(now)
+        self._live[number] = request = self.dispatcher.arrive(number, call.rows, call.deadline, now, call)
+        if self._tracer is not None:
+            origin = Origin(call.arrived, call.traceparent, call.tracestate, call.request_id)
+            call.traceparent = self._tracer.request_arrived(request, origin, now)
         self._idle.clear()
         self._soon()
         return number
@@ -131,15 +143,16 @@ class Runner:
     # --- the replicas' side -------------------------------------------------------------------------------------
 
     def attach(self, replica: Replica, client: ReplicaClient) -> None:
-        """A replica can take work."""
-        spec = replica.spec
+        """A replica can take work. One that is attached already keeps its batches and has this shape from now on."""
+        spec, now = replica.spec, self._clock.now()
+        self._soon()
+        known = self._clients.get(spec.id) is client
+        if known and self.dispatcher.replica_adopted(spec.id, spec.variants, spec.lanes, spec.threads, now):
+            return
         self._clients[spec.id] = client
         self._names[client] = spec.id
-        self.dispatcher.replica_ready(
-            spec.id, spec.stage, spec.variants, spec.lanes, spec.threads, replica.node, self._clock.now()
-        )
+        self.dispatcher.replica_ready(spec.id, spec.stage, spec.variants, spec.lanes, spec.threads, replica.node, now)
         client.observer = self
-        self._soon()
 
     def batch_done(self, client: ReplicaClient, batch_id: int, service_s: float, results: list[ItemResult]) -> None:  # noqa: ARG002
         """A replica has run a batch."""
@@ -147,6 +160,8 @@ class Runner:
         batch = self._batches.pop(batch_id, None)
         if batch is not None:
             self.recorder.batch_ended(batch, now)
+            if self._tracer is not None:
+                self._tracer.batch_ended(batch, now, results)
         self.dispatcher.batch_done(batch_id, results, now)
         self._soon()
 
@@ -156,6 +171,8 @@ class Runner:
         batch = self._batches.pop(batch_id, None)
         if batch is not None:
             self.recorder.batch_ended(batch, now)
+            if self._tracer is not None:
+                self._tracer.batch_ended(batch, now, error=message)
             names = self._graph.variants[batch.stage]
             _log.warning("%s/%s failed a batch: %s", self._graph.stages[batch.stage], names[batch.variant], message)
         self.dispatcher.batch_failed(batch_id, message, now)
@@ -173,12 +190,15 @@ class Runner:
         if client is None:
             return
         self._names.pop(client, None)
+        now = self._clock.now()
         lost = [number for number, batch in self._batches.items() if batch.lane.replica.id == replica]
         for number in lost:
-            del self._batches[number]
+            batch = self._batches.pop(number)
+            if self._tracer is not None:
+                self._tracer.batch_ended(batch, now, error=f"replica {replica} is gone: {reason}")
         if lost:
             _log.warning("replica %s is gone (%s); its %d batches are run again", replica, reason, len(lost))
-        self.dispatcher.replica_lost(replica, self._clock.now())
+        self.dispatcher.replica_lost(replica, now)
         for kind in ("drained", "closed"):
             self._resolve(kind, replica)
         self._soon()
@@ -188,6 +208,11 @@ class Runner:
     def follow(self, plan: Plan) -> None:
         """Use this plan's shares, batch sizes and admission."""
         self.dispatcher.follow(plan, self._clock.now())
+        self._soon()
+
+    def share_cores(self, node: str, cores: float) -> None:
+        """The lanes of a node run only while one of so many cores is free."""
+        self.dispatcher.share_cores(node, cores)
         self._soon()
 
     def resize(self, replica: ReplicaId, lanes: int, threads: int) -> None:
@@ -259,6 +284,8 @@ class Runner:
     def _send(self, batch: Batch) -> None:
         self._batches[batch.id] = batch
         self.recorder.batch_started(batch)
+        if self._tracer is not None:
+            self._tracer.batch_started(batch)
         stage = batch.stage
         payloads = [item.payload for item in batch.items]
         parts = payloads if self._graph.joins[stage] else [(payload,) for payload in payloads]
@@ -275,6 +302,9 @@ class Runner:
         if not self._live:
             self._idle.set()
         self.recorder.request_ended(request)
+        variants = self._names_of(request.used)
+        if self._tracer is not None:
+            self._tracer.request_ended(request, variants)
         call = request.tag
         if not isinstance(call, Call):
             return  # cancelled: nobody is listening
@@ -305,7 +335,8 @@ class Runner:
             request.retry_after_s,
             request.lost,
             request.accuracy,
-            self._names_of(request.used),
+            variants,
+            "" if self._tracer is None else call.traceparent,
         )
         try:
             call.on_done(reply)
@@ -335,12 +366,13 @@ class Runner:
                 client = self._clients.pop(replica, None)
                 if client is not None:
                     self._names.pop(client, None)
-                self._resolve("drained", replica)
+                for kind in ("drained", "closed"):  # a resize that was under way is done with, too
+                    self._resolve(kind, replica)
 
     def _await(self, kind: str, replica: ReplicaId) -> asyncio.Future[None]:
         key = (kind, replica)
         future = self._waiting.get(key)
-        if future is None:
+        if future is None or future.done():  # done: whoever waited was cancelled, and with it this
             future = self._waiting[key] = self._loop.create_future()
             if replica not in self._clients:
                 self._resolve(kind, replica)

@@ -19,7 +19,7 @@ __all__ = ["Call", "Reply", "Service"]
 class Call:
     """One request at the door: its rows, its deadline, and whom to tell how it ended."""
 
-    __slots__ = ("arrived", "deadline", "on_done", "request_id", "rows", "traceparent")
+    __slots__ = ("arrived", "deadline", "on_done", "request_id", "rows", "traceparent", "tracestate")
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class Call:
         on_done: Callable[[Reply], None],
         request_id: str = "",
         traceparent: str = "",
+        tracestate: str = "",
     ) -> None:
         self.rows = rows
         """One payload for each row; one row unless the pipeline has a `max_batch_size`."""
@@ -40,6 +41,8 @@ class Call:
         """Called exactly once, on the event loop, unless the call was cancelled."""
         self.request_id = request_id
         self.traceparent = traceparent
+        """W3C Trace Context: the client's; then, where requests are traced, that of the request's own span."""
+        self.tracestate = tracestate
 
 
 class Reply:
@@ -55,6 +58,7 @@ class Reply:
         "reason",
         "retry_after_s",
         "stage",
+        "traceparent",
         "variants",
     )
 
@@ -70,6 +74,7 @@ class Reply:
         partial: int = 0,
         accuracy: float = 0.0,
         variants: Mapping[str, str] | None = None,
+        traceparent: str = "",
     ) -> None:
         self.outcome = outcome
         self.finished = finished
@@ -88,6 +93,8 @@ class Reply:
         """Expected end-to-end accuracy of the variants that answered."""
         self.variants = variants or {}
         """Stage -> the variant that answered, or several separated by commas."""
+        self.traceparent = traceparent
+        """Of the request's span, for the client; empty where requests are not traced."""
 
 
 class Service(Protocol):

@@ -93,6 +93,9 @@ class TableTimes:
         """The same: the table has no spread."""
         return self.predict(batch)
 
+    def expect(self, threads: int, lanes: int) -> None:
+        """The table holds for any."""
+
     def observe(self, batch: int, seconds: float) -> None:
         """Remember the observation, for tests to look at."""
         self.observed.append((batch, seconds))

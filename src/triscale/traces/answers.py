@@ -67,6 +67,8 @@ class Scored(Struct, frozen=True):
 
     accuracy: float | None
     count: int
+    error: float | None = None
+    """Standard error of the mean; None where it cannot be known."""
 
 
 class Scorer:
@@ -100,8 +102,15 @@ class Scorer:
 
     def mean(self, answers: Sequence[Answer]) -> Scored:
         """The mean over all answers that have a score."""
-        scores = [score for answer in answers if (score := self.score(answer)) is not None]
-        return Scored(sum(scores) / len(scores) if scores else None, len(scores))
+        scores: dict[int, list[float]] = {}
+        for answer in answers:
+            if (score := self.score(answer)) is not None:
+                scores.setdefault(answer.sample, []).append(score)
+        count = sum(map(len, scores.values()))
+        if not count:
+            return Scored(None, 0)
+        mean = sum(map(sum, scores.values())) / count
+        return Scored(mean, count, _standard_error(list(scores.values()), mean))
 
     def _score_anew(self, function: Score, truth: object, outputs: Outputs) -> float | None:
         try:
@@ -116,6 +125,18 @@ class Scorer:
 
     def _problem(self, text: str) -> None:
         self.problems[text] = self.problems.get(text, 0) + 1
+
+
+def _standard_error(samples: Sequence[Sequence[float]], mean: float) -> float | None:
+    """Of the mean of all scores, which are grouped by sample: answers to one sample are alike, so they count together.
+
+    The cluster-robust estimate: sqrt(m / (m - 1) * sum of squared cluster residuals) / n for m samples and n scores.
+    """
+    distinct, count = len(samples), sum(map(len, samples))
+    if distinct < 2:
+        return None
+    residuals = sum((sum(scores) - mean * len(scores)) ** 2 for scores in samples)
+    return math.sqrt(distinct / (distinct - 1) * residuals) / count
 
 
 def _contents(outputs: Outputs) -> Iterator[object]:

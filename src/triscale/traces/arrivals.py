@@ -1,11 +1,7 @@
-"""When requests arrive: phases of seeded arrival processes, as offsets from the start of a run.
+"""Phases: stretches of a run with one mean rate each, that results are reported by.
 
-Rule: this file never reads a clock or owns randomness; the rng is passed in, so the same seed gives the same run to
-the load generator (`replay.py`) and to a simulation.
-
-A phase has a mean rate and a length; its process is the shape of the arrivals around that mean. A new process
-(Gamma gaps, MMPP, a diurnal curve, a recorded trace scaled to a mean) is one more tagged Struct with `offsets`,
-named in `Process`; a staircase or a spike is just several phases.
+A phase is a constant trace (`trace.py`) with a name. Rule: this file never reads a clock or owns randomness; the rng is
+passed in, so the same seed gives the same run to the load generator (`replay.py`) and to a simulation.
 """
 
 from __future__ import annotations
@@ -13,43 +9,15 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
 
 from msgspec import Struct
 
 from triscale.errors import ConfigError
+from triscale.traces.curve import rescaled
+from triscale.traces.processes import Even, Gamma, Poisson, Process
+from triscale.traces.shapes import Constant
 
-__all__ = ["Even", "Phase", "Poisson", "Process", "arrivals", "check_phases", "expected_arrivals"]
-
-
-class Poisson(Struct, frozen=True, tag_field="kind", tag="poisson"):
-    """Independent users: exponential gaps, so bursts and lulls around the mean."""
-
-    def offsets(self, rate_per_s: float, seconds: float, rng: random.Random) -> Iterator[float]:
-        """Arrival times in [0, seconds), ascending."""
-        if rate_per_s == 0.0:
-            return
-        at = rng.expovariate(rate_per_s)
-        while at < seconds:
-            yield at
-            at += rng.expovariate(rate_per_s)
-
-
-class Even(Struct, frozen=True, tag_field="kind", tag="even"):
-    """A metronome: equal gaps, the first arrival half a gap after the start."""
-
-    def offsets(self, rate_per_s: float, seconds: float, rng: random.Random) -> Iterator[float]:  # noqa: ARG002 - one signature for all
-        """Arrival times in [0, seconds), ascending."""
-        if rate_per_s == 0.0:
-            return
-        # Counted, not summed, so that no rounding error builds up; half-gaps keep clear of the phase's two edges.
-        count = 0
-        while (at := (count + 0.5) / rate_per_s) < seconds:
-            yield at
-            count += 1
-
-
-Process: TypeAlias = Poisson | Even
+__all__ = ["Even", "Gamma", "Phase", "Poisson", "Process", "arrivals", "check_phases", "expected_arrivals"]
 
 
 class Phase(Struct, frozen=True):
@@ -97,6 +65,7 @@ def arrivals(phases: Sequence[Phase], rng: random.Random) -> Iterator[tuple[floa
     """(seconds since the start of the run, index of the phase) of every request, in order of time."""
     start = 0.0
     for index, phase in enumerate(phases):
-        for offset in phase.process.offsets(phase.rate_per_s, phase.seconds, rng):
+        pieces = Constant(phase.rate_per_s, phase.seconds).pieces()
+        for offset in rescaled(pieces, phase.process.epochs(rng)):
             yield start + offset, index
         start += phase.seconds

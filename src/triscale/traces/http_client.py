@@ -1,202 +1,45 @@
-"""HTTP/1.1 connections for a load generator: a pool of keep-alive connections, one exchange on each at a time.
+"""A load generator's connections to one server: a pool of keep-alive connections, one exchange on each at a time.
 
 The pool grows when an exchange finds no idle connection, up to a limit; beyond it exchanges wait their turn, which
 their latency shows, because it counts from the moment they were meant to be sent. Nothing is ever tried again: an
-exchange that fails is an observation, not something to repair. Callbacks rather than tasks, so that one process can
-send many thousand requests a second.
+exchange that fails is an observation, not something to repair.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple, cast
-from urllib.parse import urlsplit
-
-import httptools
 
 from triscale.clock import monotonic
-from triscale.errors import ConfigError
+from triscale.traces.endpoint import Endpoint, Trust, endpoint_of, tls_context
+from triscale.traces.http_connection import Connection, Exchange
 
 __all__ = ["ConnectionPool", "Endpoint", "Exchange", "endpoint_of"]
 
 _SMALL = 1000
 _SWEEP_S = 0.05
 """How often exchanges are checked against their deadlines."""
-
-
-class Endpoint(NamedTuple):
-    """Where a server listens."""
-
-    host: str
-    port: int
-    tls: bool
-
-    @property
-    def authority(self) -> str:
-        """The value of the Host header."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def endpoint_of(url: str) -> Endpoint:
-    """The endpoint of `http://host:port`; ConfigError when the URL is anything else."""
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == -1 or parts.path not in {"", "/"}:
-        raise ConfigError(f"url: {url!r} is not a server's address; write it like http://127.0.0.1:8000")
-    tls = parts.scheme == "https"
-    return Endpoint(parts.hostname, port or (443 if tls else 80), tls)
-
-
-class Exchange:
-    """One request and, in the end, its response or the reason why there is none."""
-
-    __slots__ = ("body", "connection", "deadline", "finished", "headers", "index", "on_done", "reason", "request",
-                 "sent", "status")  # fmt: skip
-
-    def __init__(self, request: bytes, deadline: float, on_done: Callable[[Exchange], None], index: int = 0) -> None:
-        self.request = request
-        self.deadline = deadline
-        """Monotonic seconds at which the client stops waiting."""
-        self.on_done = on_done
-        """Called exactly once, on the event loop."""
-        self.index = index
-        """The caller's own number."""
-        self.sent = 0.0
-        """Monotonic seconds at which its bytes went to the socket; 0 = never."""
-        self.finished = 0.0
-        self.status = 0
-        """HTTP status; 0 = no response."""
-        self.headers: dict[bytes, bytes] = {}
-        """Response headers by lower-case name."""
-        self.body = b""
-        self.reason = ""
-        """Why there is no response: timeout, stopped, no_connection, no_tls, connection_lost or bad_response."""
-        self.connection: _Connection | None = None
-
-    def finish(self, reason: str = "") -> None:
-        """End it, once."""
-        if self.finished:
-            return
-        self.finished = monotonic()
-        self.reason = reason
-        self.connection = None
-        self.on_done(self)
-
-
-class _Connection(asyncio.Protocol):
-    """One keep-alive connection. httptools calls the `on_...` methods while it parses."""
-
-    __slots__ = ("_body", "_complete", "_exchange", "_headers", "_keep_alive", "_parser", "_pool", "transport")
-
-    def __init__(self, pool: ConnectionPool) -> None:
-        self._pool = pool
-        self._exchange: Exchange | None = None
-        self._headers: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
-        self._complete = False
-        self._keep_alive = False
-        self.transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Asyncio: the connection is open."""
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass
-
-    @property
-    def closing(self) -> bool:
-        """Whether the server has closed it."""
-        return self.transport is None or self.transport.is_closing()
-
-    def send(self, exchange: Exchange) -> None:
-        """Write the request; the response will finish the exchange."""
-        assert self.transport is not None
-        self._exchange = exchange
-        exchange.connection = self
-        exchange.sent = monotonic()
-        self.transport.write(exchange.request)
-
-    def abort(self) -> None:
-        """Close at once, forgetting the exchange on it."""
-        self._exchange = None
-        if self.transport is not None:
-            self.transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        """Asyncio: bytes of a response."""
-        exchange = self._exchange
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._fail("bad_response")
-            return
-        if exchange is None:
-            self._fail("bad_response")  # bytes that nobody asked for: what follows on this connection means nothing
-        elif self._complete:
-            self._respond(exchange)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Parser: one header."""
-        self._headers[name.lower()] = value
-
-    def on_body(self, chunk: bytes) -> None:
-        """Parser: a part of the body."""
-        self._body.append(chunk)
-
-    def on_message_complete(self) -> None:
-        """Parser: the response is whole."""
-        self._complete = True
-        self._keep_alive = self._parser.should_keep_alive()  # the parser only knows it here
-
-    def _respond(self, exchange: Exchange) -> None:
-        exchange.status = self._parser.get_status_code()
-        exchange.headers = self._headers
-        exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._headers = {}
-        self._body = []
-        self._complete = False
-        self._exchange = None
-        if self._keep_alive:
-            exchange.finish()
-            self._pool.release(self)
-        else:
-            self.abort()
-            exchange.finish()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Asyncio: the connection is gone, whoever closed it."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.finish("connection_lost")
-        self._pool.discard(self)
-
-    def _fail(self, reason: str) -> None:
-        exchange = self._exchange
-        self.abort()
-        if exchange is not None:
-            exchange.finish(reason)
+_TRY_S = 2.0
+"""How long one of several addresses of a name is tried."""
 
 
 class ConnectionPool:
-    """Connections to one endpoint. Use on one event loop; `close` when done."""
+    """Connections to one endpoint. Use on one event loop; `close` when done. ConfigError for certificates unfit."""
 
-    def __init__(self, endpoint: Endpoint, limit: int) -> None:
+    def __init__(self, endpoint: Endpoint, limit: int, trust: Trust | None = None) -> None:
         self._endpoint = endpoint
         self._limit = limit
-        self._idle: list[_Connection] = []
-        self._open: set[_Connection] = set()
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._waiting: deque[Exchange] = deque()
         # All timeouts are equal, so exchanges expire in the order in which they were submitted.
         self._outstanding: deque[Exchange] = deque()
         self._compact_at = _SMALL
         self._sweeper: asyncio.TimerHandle | None = None
-        self._tls = ssl.create_default_context() if endpoint.tls else None
+        self._tls = tls_context(trust or Trust()) if endpoint.tls else None
         self._address = endpoint.host
 
     @property
@@ -205,10 +48,24 @@ class ConnectionPool:
         return len(self._open)
 
     async def resolve(self) -> None:
-        """Look the host's name up, once; OSError when it has no address."""
+        """Look the host's name up, once; OSError when it has no address.
+
+        Of several addresses (localhost is often two) the first at which somebody listens is used for the whole run.
+        """
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(self._endpoint.host, self._endpoint.port, type=1)
-        self._address = str(found[0][4][0])
+        host, port = self._endpoint.host, self._endpoint.port
+        found = await loop.getaddrinfo(host, port, type=1)
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        self._address = addresses[0]
+        for address in addresses if len(addresses) > 1 else ():
+            try:
+                opening = loop.create_connection(asyncio.Protocol, address, port)
+                transport, _ = await asyncio.wait_for(opening, _TRY_S)
+            except (OSError, TimeoutError):
+                continue
+            transport.close()
+            self._address = address
+            return
 
     def submit(self, exchange: Exchange) -> None:
         """Send it now on an idle or new connection, or as soon as one is free. Never blocks, never raises."""
@@ -224,7 +81,7 @@ class ConnectionPool:
         self._waiting.append(exchange)
         self._grow()
 
-    def release(self, connection: _Connection) -> None:
+    def release(self, connection: Connection) -> None:
         """A connection is free: give it the next waiting exchange."""
         while self._waiting:
             exchange = self._waiting.popleft()
@@ -233,7 +90,7 @@ class ConnectionPool:
                 return
         self._idle.append(connection)
 
-    def discard(self, connection: _Connection) -> None:
+    def discard(self, connection: Connection) -> None:
         """A connection is gone."""
         self._open.discard(connection)
         if connection in self._idle:
@@ -272,7 +129,7 @@ class ConnectionPool:
         server_hostname = self._endpoint.host if self._tls else None
         try:
             _, connection = await loop.create_connection(
-                lambda: _Connection(self),
+                lambda: Connection(self),
                 self._address,
                 self._endpoint.port,
                 ssl=self._tls,
@@ -282,7 +139,13 @@ class ConnectionPool:
             # One attempt speaks for one exchange, the oldest; the next one gets an attempt of its own.
             self._connecting.discard(asyncio.current_task())
             if self._waiting:
-                self._waiting.popleft().finish("no_tls" if isinstance(error, ssl.SSLError) else "no_connection")
+                self._waiting.popleft().finish(*_refusal(error, tls=self._tls is not None))
+            self._grow()
+            return
+        if connection.closing:
+            # Accepted and closed at once, before anything was sent: again one exchange, and no endless trying.
+            if self._waiting:
+                self._waiting.popleft().finish("no_connection", "it was closed at once")
             self._grow()
             return
         self._open.add(connection)
@@ -309,3 +172,14 @@ class ConnectionPool:
         exchange.finish(reason if exchange.sent else "no_connection")
         if connection is not None:
             connection.abort()
+
+
+def _refusal(error: OSError, *, tls: bool) -> tuple[str, str]:
+    """(reason, detail) of an attempt to connect that failed. A peer that hangs up during the handshake has no TLS."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "no_tls", f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return "no_tls", (error.reason or str(error)).lower().replace("_", " ")
+    if tls and isinstance(error, ConnectionResetError):
+        return "no_tls", "it hung up during the handshake"
+    return "no_connection", os.strerror(error.errno) if error.errno else str(error)

@@ -1,12 +1,12 @@
 """The client's half of the Open Inference Protocol v2: values in, request bytes out; response bytes in, arrays out.
 
-Requests use the binary tensor extension and ask for binary outputs. Responses are read in either form, so that any
-server of the protocol can be driven. No sockets here.
+Requests use the binary tensor extension and ask for binary outputs, or plain JSON for servers without the extension.
+Responses are read in either form. No sockets here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -17,7 +17,7 @@ from triscale.core.model import Data
 from triscale.errors import WireError
 from triscale.wire.payload import as_bytes, datatype_of, dtype_of, join_bytes, split_bytes
 
-__all__ = ["Outputs", "decode_outputs", "encode_inputs", "http_request"]
+__all__ = ["Outputs", "decode_outputs", "encode_inputs", "encode_inputs_as_json"]
 
 Array: TypeAlias = npt.NDArray[np.generic]
 Outputs: TypeAlias = dict[str, Array]
@@ -48,9 +48,7 @@ def encode_inputs(data: Data, batched: bool) -> tuple[bytes, bytes]:
     """
     inputs = []
     buffers = []
-    for name, value in data.items():
-        array = _as_array(name, value)
-        shape = (1, *array.shape) if batched else array.shape
+    for name, array, shape in _tensors(data, batched):
         if array.dtype == object:
             datatype, raw = "BYTES", join_bytes(list(array.ravel()))
         else:
@@ -61,6 +59,47 @@ def encode_inputs(data: Data, batched: bool) -> tuple[bytes, bytes]:
         buffers.append(raw)
     head = _encode_json({"inputs": inputs, "parameters": {"binary_data_output": True}})
     return head, b"".join(buffers)
+
+
+def encode_inputs_as_json(data: Data, batched: bool) -> bytes:
+    """Like `encode_inputs`, all in JSON. TypeError also for what JSON cannot say: bytes that are no text, NaN, FP16."""
+    inputs = []
+    for name, array, shape in _tensors(data, batched):
+        datatype = "BYTES" if array.dtype == object else datatype_of(array.dtype)
+        elements = (
+            [_text(name, bytes(element)) for element in array.ravel().tolist()]
+            if datatype == "BYTES"
+            else _numbers(name, array)
+        )
+        inputs.append({"name": name, "shape": shape, "datatype": datatype, "data": elements})
+    return _encode_json({"inputs": inputs})
+
+
+def _tensors(data: Data, batched: bool) -> Iterator[tuple[str, Array, tuple[int, ...]]]:
+    """(name, values, shape on the wire) of every input."""
+    for name, value in data.items():
+        array = _as_array(name, value)
+        yield name, array, ((1, *array.shape) if batched else array.shape)
+
+
+def _text(name: str, element: bytes) -> str:
+    try:
+        return element.decode("utf-8")
+    except UnicodeDecodeError:
+        raise TypeError(
+            f"input {name!r} holds bytes that are no text, which the protocol cannot say in JSON; it takes a server "
+            "with the binary tensor extension"
+        ) from None
+
+
+def _numbers(name: str, array: Array) -> list[object]:
+    if array.dtype.kind == "f" and (array.dtype.itemsize < 4 or not np.isfinite(array).all()):
+        raise TypeError(
+            f"input {name!r} holds 16-bit floats, NaN or infinity, which the protocol cannot say in JSON; it takes a "
+            "server with the binary tensor extension"
+        )
+    values: list[object] = array.ravel().tolist()
+    return values
 
 
 def _as_array(name: str, value: object) -> Array:
@@ -83,19 +122,6 @@ def _objects(elements: list[bytes]) -> Array:
     array = np.empty(len(elements), dtype=object)
     array[:] = elements
     return array
-
-
-def http_request(host: str, path: str, head: bytes, raw: bytes, headers: Mapping[str, str]) -> bytes:
-    """The bytes of one POST with an infer request, ready to be written to a connection at once."""
-    lines = [
-        f"POST {path} HTTP/1.1",
-        f"Host: {host}",
-        "Content-Type: application/octet-stream",
-        f"Inference-Header-Content-Length: {len(head)}",
-        f"Content-Length: {len(head) + len(raw)}",
-        *(f"{name}: {value}" for name, value in headers.items()),
-    ]
-    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + head + raw
 
 
 def decode_outputs(body: bytes, head_length: int | None, batched: bool) -> Outputs:

@@ -60,6 +60,8 @@ class Progress(Struct, frozen=True, kw_only=True, tag_field="type", tag="progres
     """Of the requests answered in the last second, late ones included; None when there were none."""
     p99_ms: float | None = None
     connections: int = 0
+    behind_ms: float = 0.0
+    """The most that the load generator was behind an intended moment, of the requests that ended in the last second."""
 
     @property
     def in_flight(self) -> int:

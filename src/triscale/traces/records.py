@@ -1,4 +1,4 @@
-"""One row for every request of a run, in columns of machine numbers: about 40 bytes a request, whatever the rate."""
+"""One row for every request of a run, in columns of machine numbers: 33 bytes a request, whatever the rate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from triscale.core.request import Outcome, Reason
-from triscale.traces.http_client import Exchange
+from triscale.traces.http_connection import Exchange
 
 __all__ = ["OUTCOMES", "Records", "judge"]
 
@@ -22,7 +22,8 @@ _NO_RESPONSE = {
     "timeout": Outcome.CANCELLED,
     "stopped": Outcome.CANCELLED,
 }
-_BY_STATUS = {429: Outcome.SHED, 503: Outcome.DROPPED, 504: Outcome.DROPPED}
+_BY_STATUS = {408: Outcome.DROPPED, 429: Outcome.SHED, 503: Outcome.DROPPED, 504: Outcome.DROPPED}
+"""408 is what Ray Serve answers when a deadline has passed."""
 
 
 def judge(exchange: Exchange, latency: float, slo: float) -> tuple[Outcome, str, str]:
@@ -42,16 +43,18 @@ def judge(exchange: Exchange, latency: float, slo: float) -> tuple[Outcome, str,
 class Records:
     """The requests of a run, in the order in which they ended."""
 
-    __slots__ = ("_causes", "_names", "cause", "finished", "intended", "lag", "latency", "outcome", "phase")
+    __slots__ = ("_causes", "_names", "behind", "cause", "intended", "lag", "latency", "number", "outcome", "phase")
 
     def __init__(self) -> None:
+        self.number = array("I")
+        """In the order of their intended moments, from 0."""
         self.phase = array("H")
         self.intended = array("d")
         """Seconds after the start of the run."""
-        self.finished = array("d")
-        """Seconds after the start of the run; ascending."""
+        self.behind = array("f")
+        """Seconds from the intended moment to that at which the load generator turned to the request."""
         self.lag = array("f")
-        """Seconds from the intended to the real sending; NaN when it was never sent."""
+        """Seconds from the intended to the real sending, a connection included; NaN when it was never sent."""
         self.latency = array("d")
         """Seconds from the intended sending to the end."""
         self.outcome = array("B")
@@ -66,8 +69,10 @@ class Records:
     def add(
         self,
         *,
+        number: int,
         phase: int,
         intended: float,
+        behind: float,
         lag: float,
         latency: float,
         outcome: Outcome,
@@ -78,9 +83,10 @@ class Records:
         cause = self._causes.get((reason, stage))
         if cause is None:
             cause = self._name_cause(reason, stage)
+        self.number.append(number)
         self.phase.append(phase)
         self.intended.append(intended)
-        self.finished.append(intended + latency)
+        self.behind.append(behind)
         self.lag.append(lag)
         self.latency.append(latency)
         self.outcome.append(outcome)
@@ -99,14 +105,11 @@ class Records:
         """(reason, stage) of a number in `cause`."""
         return self._names[number]
 
+    def finished(self, row: int) -> float:
+        """Seconds after the start of the run at which a row's request ended; ascending."""
+        return self.intended[row] + self.latency[row]
+
     def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """A copy of all columns as numpy arrays, by name."""
-        return {
-            "phase": np.array(self.phase, dtype=np.uint16),
-            "intended": np.array(self.intended, dtype=np.float64),
-            "finished": np.array(self.finished, dtype=np.float64),
-            "lag": np.array(self.lag, dtype=np.float32),
-            "latency": np.array(self.latency, dtype=np.float64),
-            "outcome": np.array(self.outcome, dtype=np.uint8),
-            "cause": np.array(self.cause, dtype=np.uint16),
-        }
+        """All columns as numpy arrays, by name: views, so no row can be added while one of them lives."""
+        names = ("number", "phase", "intended", "behind", "lag", "latency", "outcome", "cause")
+        return {name: np.asarray(getattr(self, name)) for name in names}

@@ -1,4 +1,4 @@
-"""The open-loop load generator: requests leave at the moments that the arrival processes say, whatever the server does.
+"""The open-loop load generator: requests leave at the moments that the load says, whatever the server does.
 
 Latency counts from the intended moment, so a request that had to wait for a connection or for this process is not
 flattered (no coordinated omission); how late this process was is recorded as lag. Requests sent at the same moment
@@ -8,28 +8,32 @@ never wait for each other.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
-from urllib.parse import quote
 
 import numpy as np
+import numpy.typing as npt
 
 from triscale.clock import monotonic
 from triscale.core.request import Outcome
 from triscale.errors import ConfigError
 from triscale.traces.alarm import Alarm
 from triscale.traces.answers import Answer, AnswerKeeper
-from triscale.traces.arrivals import arrivals
-from triscale.traces.http_client import ConnectionPool, Exchange, endpoint_of
+from triscale.traces.endpoint import endpoint_of
+from triscale.traces.http_client import ConnectionPool
+from triscale.traces.http_connection import Exchange
 from triscale.traces.job import Job
 from triscale.traces.messages import PhaseCounts, Progress
+from triscale.traces.peer import error_text
+from triscale.traces.record_file import request_id
 from triscale.traces.records import OUTCOMES, Records, judge
 from triscale.traces.samples import Prepared
 from triscale.traces.summary import percentile_ms
+from triscale.traces.template import Template
 
-__all__ = ["Replay", "probe"]
+__all__ = ["Replay"]
 
 _LEAD_S = 0.1
 """From `run` to the start of the first phase."""
@@ -37,6 +41,8 @@ _BURST = 64
 """Most requests sent before the event loop gets to read answers."""
 _KEPT_BYTES = 64 * 2**20
 """Most bytes of answers kept per phase."""
+_KEPT_ERRORS = 20
+"""Most reasons of which the first error's text is kept."""
 _GRACE_S = 1.0
 """A stopped run waits so long, and two SLOs more, for the answers in flight."""
 _WINDOW_S = 1.0
@@ -46,21 +52,38 @@ _WINDOW_S = 1.0
 class _Request(Exchange):
     """An exchange that knows its place in the run."""
 
-    __slots__ = ("intended", "phase", "sample")
+    __slots__ = ("behind", "intended", "number", "phase")
 
     def __init__(
         self,
         request: bytes,
         deadline: float,
         on_done: Callable[[Exchange], None],
+        number: int,
         phase: int,
-        sample: int,
         intended: float,
+        behind: float,
     ) -> None:
         super().__init__(request, deadline, on_done)
+        self.number = number
         self.phase = phase
-        self.sample = sample
         self.intended = intended
+        self.behind = behind
+
+
+class _FilledRequest(_Request):
+    """One whose id and time left are filled in when it is written."""
+
+    __slots__ = ("due", "name", "template")
+
+    template: Template
+    name: bytes
+    due: float
+    """Monotonic seconds of its deadline."""
+
+    def write(self, transport: asyncio.WriteTransport) -> None:
+        """See `Exchange`."""
+        transport.writelines(self.template.wire(self.name, self.due - self.sent))
 
 
 class Replay:
@@ -68,33 +91,45 @@ class Replay:
 
     def __init__(self, job: Job, prepared: Prepared) -> None:
         self._job = job
-        self._requests = prepared.requests
-        self._arrivals = arrivals(job.phases, random.Random(job.seed))  # noqa: S311 - a seeded experiment, no secret
-        self._upcoming = next(self._arrivals, None)
-        chooser = random.Random(job.seed + 1)  # noqa: S311 - as above
-        self.answers = [AnswerKeeper(job.keep_answers, _KEPT_BYTES, chooser) for _ in job.phases]
+        self._templates = prepared.templates
+        self._arrivals = job.arrivals()
+        self._fault: ConfigError | None = None
+        self.parts = job.parts
+        """What requests are counted by."""
+        chooser = random.Random(job.seed + 1)  # noqa: S311 - a seeded experiment, no secret
+        kept = job.keep_answers if prepared.samples else 0
+        self.answers = [AnswerKeeper(kept, _KEPT_BYTES, chooser) for _ in self.parts]
         """Per phase: answers kept for scoring."""
         self.records = Records()
+        self.errors: dict[str, str] = {}
+        """Reason of failed requests -> what the server said of the first of them."""
         self.ran = 0.0
         """Seconds of sending: the length of the phases, or less when the run was stopped."""
         self.stopped = False
         self.most_connections = 0
-        self._pool = ConnectionPool(endpoint_of(job.url), job.connections)
+        self._pool = ConnectionPool(endpoint_of(job.url), job.connections, job.trust)
         self._sending = True
         self._count = 0
-        self._sent = [0] * len(job.phases)
-        self._outcomes = [[0] * len(OUTCOMES) for _ in job.phases]
+        self._sent = [0] * len(self.parts)
+        self._outcomes = [[0] * len(OUTCOMES) for _ in self.parts]
         self._in_flight = 0
         self._start = 0.0
-        self._total = sum(phase.seconds for phase in job.phases)
+        self._total = sum(phase.seconds for phase in self.parts)
         self._slo = job.slo_ms / 1000.0
         self._timeout = job.timeout_ms / 1000.0
-        self._sends: deque[tuple[float, int]] = deque()
+        self._fills = bool(job.record) or job.deadline_ms is not None
+        self._deadline = (job.deadline_ms or job.timeout_ms) / 1000.0
+        self._sends: deque[tuple[float, int]] = deque([(0.0, 0)])
+        self._recent_row = 0
         self._alarm: Alarm | None = None
         self._over = asyncio.Event()
+        self._upcoming = self._next()
 
     async def run(self) -> None:
-        """Send everything and wait for the last answer; each waits at most its timeout."""
+        """Send everything and wait for the last answer; each waits at most its timeout.
+
+        ConfigError when the trace's file has become unreadable on the way.
+        """
         await self._pool.resolve()
         self._alarm = Alarm(self._send_due)
         try:
@@ -105,6 +140,8 @@ class Replay:
         finally:
             self._alarm.close()
             await self._pool.close()
+        if self._fault is not None:
+            raise self._fault
 
     def stop(self) -> None:
         """Send no more. The first call waits a little for what is in flight, a second one not any longer."""
@@ -126,6 +163,15 @@ class Replay:
         if not self._in_flight:
             self._over.set()
 
+    def _next(self) -> tuple[float, int] | None:
+        """The next arrival."""
+        try:
+            return next(self._arrivals, None)
+        except ConfigError as error:
+            # Raised by a callback it would be lost: the run ends, and says it then.
+            self._fault = error
+            return None
+
     def _send_due(self) -> None:
         if not self._sending:
             return
@@ -135,7 +181,10 @@ class Replay:
                 break
             intended, phase = self._upcoming
             self._send(intended, phase)
-            self._upcoming = next(self._arrivals, None)
+            self._upcoming = self._next()
+        if self._fault is not None:
+            self._finish_sending(min(self._total, now))
+            return
         # The last phase goes on after its last arrival.
         then = self._total if self._upcoming is None else self._upcoming[0]
         if self._upcoming is None and now >= then:
@@ -144,12 +193,20 @@ class Replay:
             self._alarm.set(self._start + then - monotonic())
 
     def _send(self, intended: float, phase: int) -> None:
-        sample = self._count % len(self._requests)
+        number = self._count
+        template = self._templates[number % len(self._templates)]
         self._count += 1
         self._sent[phase] += 1
         self._in_flight += 1
-        deadline = self._start + intended + self._timeout
-        self._pool.submit(_Request(self._requests[sample], deadline, self._ended, phase, sample, intended))
+        at = self._start + intended
+        kind = _FilledRequest if self._fills else _Request
+        behind = monotonic() - at
+        request = kind(template.plain, at + self._timeout, self._ended, number, phase, intended, behind)
+        if isinstance(request, _FilledRequest):
+            request.template = template
+            request.name = request_id(self._job.seed, number) if self._job.record else b""
+            request.due = at + self._deadline
+        self._pool.submit(request)
         self.most_connections = max(self.most_connections, self._pool.size)
 
     def _ended(self, exchange: Exchange) -> None:
@@ -158,9 +215,11 @@ class Replay:
         latency = exchange.finished - intended
         outcome, reason, stage = judge(exchange, latency, self._slo)
         self.records.add(
+            number=exchange.number,
             phase=exchange.phase,
             intended=exchange.intended,
-            lag=exchange.sent - intended if exchange.sent else float("nan"),
+            behind=exchange.behind,
+            lag=exchange.sent - intended if exchange.sent else math.nan,
             latency=latency,
             outcome=outcome,
             reason=reason,
@@ -170,7 +229,10 @@ class Replay:
         if outcome <= Outcome.LATE and exchange.status == 200:
             length = exchange.headers.get(b"inference-header-content-length")
             head = int(length) if length is not None and length.isdigit() else None
-            self.answers[exchange.phase].offer(Answer(exchange.sample, head, exchange.body, latency))
+            sample = exchange.number % len(self._templates)
+            self.answers[exchange.phase].offer(Answer(sample, head, exchange.body, latency))
+        elif outcome is Outcome.FAILED and reason not in self.errors and len(self.errors) < _KEPT_ERRORS:
+            self.errors[reason] = error_text(exchange.body) if exchange.status else exchange.detail
         self._in_flight -= 1
         if not self._in_flight and not self._sending:
             self._over.set()
@@ -179,7 +241,7 @@ class Replay:
         """The run now; call it a few times a second."""
         now = self._elapsed()
         index, phase_start = self._phase_at(now)
-        recent, goodput = self._recent(now)
+        recent, goodput, behind = self._recent(now)
         return Progress(
             at_s=now,
             total_s=self._total,
@@ -193,31 +255,34 @@ class Replay:
                     sent=sent,
                     **dict(zip(OUTCOMES, outcomes, strict=True)),
                 )
-                for phase, sent, outcomes in zip(self._job.phases, self._sent, self._outcomes, strict=True)
+                for phase, sent, outcomes in zip(self.parts, self._sent, self._outcomes, strict=True)
             ),
             rate_per_s=self._sending_rate(now),
             goodput_per_s=goodput,
             p50_ms=percentile_ms(recent, 50),
             p99_ms=percentile_ms(recent, 99),
             connections=self._pool.size,
+            behind_ms=behind,
         )
 
     def _phase_at(self, now: float) -> tuple[int, float]:
         start = 0.0
-        for index, phase in enumerate(self._job.phases[:-1]):
+        for index, phase in enumerate(self.parts[:-1]):
             if now < start + phase.seconds:
                 return index, start
             start += phase.seconds
-        return len(self._job.phases) - 1, start
+        return len(self.parts) - 1, start
 
-    def _recent(self, now: float) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], float]:
-        """Latencies of the answers of the last window, and the rate of those in time."""
+    def _recent(self, now: float) -> tuple[npt.NDArray[np.float64], float, float]:
+        """Of what ended in the last window: latencies of the answers, rate of those in time, the most behind in ms."""
         records = self.records
-        first = bisect_right(records.finished, now - _WINDOW_S)
-        outcomes = np.array(records.outcome[first:], dtype=np.uint8)
-        latencies = np.array(records.latency[first:], dtype=np.float64)
-        window = min(_WINDOW_S, now) or _WINDOW_S
-        return latencies[outcomes <= Outcome.LATE], float(np.count_nonzero(outcomes == Outcome.ANSWERED)) / window
+        while self._recent_row < len(records) and records.finished(self._recent_row) <= now - _WINDOW_S:
+            self._recent_row += 1
+        recent = slice(self._recent_row, None)
+        outcomes = np.array(records.outcome[recent], dtype=np.uint8)
+        latencies = np.array(records.latency[recent], dtype=np.float64)
+        goodput = float(np.count_nonzero(outcomes == Outcome.ANSWERED)) / (min(_WINDOW_S, now) or _WINDOW_S)
+        return latencies[outcomes <= Outcome.LATE], goodput, max(records.behind[recent], default=0.0) * 1000.0
 
     def _sending_rate(self, now: float) -> float:
         self._sends.append((now, self._count))
@@ -225,29 +290,3 @@ class Replay:
             self._sends.popleft()
         (then, before), (_, sent) = self._sends[0], self._sends[-1]
         return (sent - before) / (now - then) if now > then else 0.0
-
-
-async def probe(job: Job) -> None:
-    """Ask the server for the job's model; ConfigError says what is amiss."""
-    endpoint = endpoint_of(job.url)
-    pool = ConnectionPool(endpoint, 1)
-    done = asyncio.Event()
-    lines = [f"GET /v2/models/{quote(job.model, safe='')} HTTP/1.1", f"Host: {endpoint.authority}"]
-    lines += [f"{name}: {value}" for name, value in job.headers.items()]
-    request = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-    exchange = Exchange(request, monotonic() + 5.0, lambda _: done.set())
-    try:
-        await pool.resolve()
-        pool.submit(exchange)
-        await done.wait()
-    except OSError as error:
-        raise ConfigError(f"url: cannot find {endpoint.host!r} ({error.strerror or error})") from None
-    finally:
-        await pool.close()
-    if exchange.reason:
-        raise ConfigError(
-            f"url: no server answers at {job.url} ({exchange.reason}); start one with `triscale serve`, or correct it"
-        )
-    if exchange.status != 200:
-        text = exchange.body[:200].decode("utf-8", "replace")
-        raise ConfigError(f"model: {job.url} does not serve {job.model!r} (HTTP {exchange.status}: {text})")

@@ -10,6 +10,7 @@ A process of its own, because a client in the server's process would slow down e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import importlib
 import io
@@ -20,6 +21,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -28,11 +30,13 @@ from triscale.errors import ConfigError
 from triscale.traces.conclude import result_of
 from triscale.traces.job import Job
 from triscale.traces.messages import Finished, Message, Preparing, Refused, encode
-from triscale.traces.replay import Replay, probe
+from triscale.traces.peer import Peer
+from triscale.traces.record_file import open_record, write_record
+from triscale.traces.replay import Replay
 from triscale.traces.results import ReplayResult
-from triscale.traces.samples import Prepared, prepare
+from triscale.traces.samples import Prepared, encoded, prepare
 
-__all__ = ["main", "replay"]
+__all__ = ["agreed", "main", "replay"]
 
 _PERIOD_S = 0.25
 """Between two progress messages."""
@@ -75,12 +79,16 @@ async def replay(
     prepared: Prepared,
     on_progress: Callable[[Replay], None],
     stop_on: tuple[signal.Signals, ...] = (),
+    record: IO[str] | None = None,
 ) -> ReplayResult:
     """Run a prepared job on this event loop. `on_progress` is called four times a second and at the end.
 
-    The first of the signals `stop_on` ends the run early; all of them are ignored once it is over.
+    The first of the signals `stop_on` ends the run early; all of them are ignored once it is over. A row for each
+    request is written to `record` after the last one.
     """
-    await probe(job)
+    prepared = await agreed(job, prepared)
+    gc.collect()
+    gc.freeze()  # what is prepared stays: the collector need not walk it while requests are timed
     run = Replay(job, prepared)
     loop = asyncio.get_running_loop()
     for number in stop_on:
@@ -89,12 +97,30 @@ async def replay(
     try:
         await run.run()
         on_progress(run)
+        if record is not None:
+            payloads, as_csv = len(prepared.templates), job.record.lower().endswith(".csv")
+            write_record(record, run.records, run.parts, payloads, job.seed, as_csv=as_csv)
         return result_of(job, prepared, run)
     finally:
         ticker.cancel()
         for number in stop_on:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)  # too late to stop anything but the writing of the result
+
+
+async def agreed(job: Job, prepared: Prepared) -> Prepared:
+    """What was prepared, written as the server takes it; ConfigError when it is not there or lacks the model.
+
+    A server that does not say whether it takes binary tensors is sent one request to find out.
+    """
+    async with Peer(job.url, job.headers, job.trust) as peer:
+        await peer.inputs(job.model)
+        if job.encoding != "auto" or not prepared.samples:
+            return prepared
+        binary = await peer.takes_binary()
+        if binary is None:
+            binary = await peer.accepts(prepared.templates[0], job.timeout_ms / 1000.0)
+    return prepared if binary else encoded(job, prepared, "json")
 
 
 async def _tick(run: Replay, on_progress: Callable[[Replay], None]) -> None:
@@ -137,12 +163,11 @@ def _read_job() -> Job:
 
 
 def _run(job: Job, reporter: _Reporter) -> ReplayResult:
-    prepared = prepare(job, _preparing(job.samples, reporter))
-    gc.collect()
-    gc.freeze()  # the samples stay: the collector need not walk them while requests are timed
-    run = replay(job, prepared, lambda run: reporter.send(run.progress()), (signal.SIGINT, signal.SIGTERM))
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(run)
+    with open_record(job.record) if job.record else contextlib.nullcontext() as file:
+        prepared = prepare(job, _preparing(job.samples, reporter))
+        run = replay(job, prepared, lambda run: reporter.send(run.progress()), (signal.SIGINT, signal.SIGTERM), file)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(run)
 
 
 def _preparing(total: int, reporter: _Reporter) -> Callable[[int], None]:

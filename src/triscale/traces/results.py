@@ -23,7 +23,7 @@ class Latency(Struct, frozen=True, kw_only=True):
 
 
 class Lag(Struct, frozen=True, kw_only=True):
-    """How far behind the intended moments requests were sent, in ms: what the client itself added."""
+    """How far behind the intended moments something happened, in ms."""
 
     p50: float | None = None
     p99: float | None = None
@@ -61,10 +61,15 @@ class PhaseResult(Struct, frozen=True, kw_only=True):
     latency_ms: Latency
     accuracy: float | None = None
     """Mean score of the answers that were scored; None where there is no score function or no answer."""
+    accuracy_error: float | None = None
+    """Standard error of that mean; None where fewer than two different samples were scored."""
     scored: int = 0
     late_at_client: int = 0
     """Of those that the server counts as answered: how many took longer than the SLO as the client sees it."""
+    behind_ms: Lag = Lag()
+    """When the load generator turned to a request: what it added itself, being busy or not scheduled."""
     lag_ms: Lag = Lag()
+    """When a request was sent: this and the wait for a connection."""
     reasons: tuple[Reasons, ...] = ()
 
 
@@ -101,6 +106,12 @@ class ReplayResult(Struct, frozen=True, kw_only=True):
     pipeline: str
     slo_ms: float
     phases: tuple[PhaseResult, ...]
+    trace: str = ""
+    """The load that was replayed, where it was a trace."""
+    deadline_ms: float | None = None
+    """What each request told the server it had, from its intended moment on."""
+    kept_up: bool = True
+    """Whether the load generator was on time itself; if not, latencies and attainment are worse than the server's."""
     counts_agree: bool | None = None
     """Whether the server counted the same; None until someone asked it."""
     samples: tuple[SampleAnswer, ...] = ()

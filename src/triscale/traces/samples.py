@@ -1,30 +1,36 @@
-"""Sample requests: the user's source of them made into bytes to send, and the user's score of what came back."""
+"""What a run sends, made before its clock starts: samples of the user's source, recorded bodies or made-up tensors."""
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
-from urllib.parse import quote
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from triscale.core.sample import Sample
 from triscale.errors import ConfigError
-from triscale.traces.http_client import endpoint_of
-from triscale.traces.infer_codec import Outputs, encode_inputs, http_request
+from triscale.traces.endpoint import endpoint_of
+from triscale.traces.infer_codec import Outputs, encode_inputs, encode_inputs_as_json
 from triscale.traces.job import Job
+from triscale.traces.payload import PayloadFiles
+from triscale.traces.peer import model_path
+from triscale.traces.recorded import read_bodies
+from triscale.traces.synthetic import synthetic_samples
+from triscale.traces.template import Body, Template
 
-__all__ = ["Prepared", "load_function", "make_samples", "prepare"]
+__all__ = ["Prepared", "encoded", "load_function", "make_samples", "prepare"]
 
 
 class Prepared(Struct, frozen=True):
-    """All that a run sends, made before its clock starts."""
+    """All that a run sends."""
 
     samples: tuple[Sample, ...]
-    requests: tuple[bytes, ...]
-    """One HTTP request for each sample."""
+    """Empty where recorded bodies are sent."""
+    templates: tuple[Template, ...]
+    """The request of each sample or recorded body."""
     score: Callable[[Any, Outputs], float] | None = None
     """The job's score function."""
 
@@ -69,17 +75,41 @@ def make_samples(
 
 
 def prepare(job: Job, on_made: Callable[[int], None] = lambda _: None) -> Prepared:
-    """Call the job's source and encode what it yields. ConfigError when either is not possible."""
-    source = load_function(job.source, job.import_roots, "source")
-    score = load_function(job.score, job.import_roots, "score") if job.score else None
-    samples = make_samples(source, job, on_made)
-    authority = endpoint_of(job.url).authority
-    path = f"/v2/models/{quote(job.model, safe='')}/infer"
-    requests = []
+    """Make what the job sends, in binary unless it wants JSON. ConfigError when that is not possible."""
+    if isinstance(job.payload, PayloadFiles):
+        return Prepared((), tuple(_templates(job, read_bodies(job.payload))))
+    if job.payload is not None:
+        payload = job.payload
+        samples = make_samples(lambda count, seed: synthetic_samples(payload, count, seed), job, on_made)
+        score = None
+    else:
+        source = load_function(job.source, job.import_roots, "source")
+        score = load_function(job.score, job.import_roots, "score") if job.score else None
+        samples = make_samples(source, job, on_made)
+    return encoded(job, Prepared(tuple(samples), (), score), "json" if job.encoding == "json" else "binary")
+
+
+def encoded(job: Job, prepared: Prepared, encoding: Literal["binary", "json"]) -> Prepared:
+    """The same samples written in an encoding; ConfigError for a value that cannot be."""
+    return replace(prepared, templates=tuple(_templates(job, _bodies(job, prepared.samples, encoding))))
+
+
+def _bodies(job: Job, samples: Sequence[Sample], encoding: Literal["binary", "json"]) -> Iterator[Body]:
+    # Tensors made up from a model's metadata have its shapes, the batch included.
+    batched = job.batched and job.payload is None
     for number, sample in enumerate(samples):
         try:
-            head, raw = encode_inputs(sample.inputs, job.batched)
+            if encoding == "json":
+                yield Body(encode_inputs_as_json(sample.inputs, batched))
+            else:
+                yield Body(*encode_inputs(sample.inputs, batched), binary=True)
         except TypeError as error:
-            raise ConfigError(f"source: sample {number} of {job.source!r}: {error}") from None
-        requests.append(http_request(authority, path, head, raw, job.headers))
-    return Prepared(tuple(samples), tuple(requests), score)
+            origin = repr(job.source) if job.source else "the synthetic payload"
+            raise ConfigError(f"source: sample {number} of {origin}: {error}") from None
+
+
+def _templates(job: Job, bodies: Iterable[Body]) -> Iterator[Template]:
+    endpoint = endpoint_of(job.url)
+    path = model_path(endpoint.prefix, job.model) + "/infer"
+    for body in bodies:
+        yield Template(endpoint.authority, path, body, job.headers, deadline=job.deadline_ms is not None)

@@ -18,6 +18,9 @@ __all__ = ["latency_sample", "percentile_ms", "phase_results", "seconds_series"]
 
 Column = npt.NDArray[Any]
 
+_CAUSES = 2**16
+"""More than there are numbers of causes."""
+
 
 def percentile_ms(seconds: Column, percent: float) -> float | None:
     """The smallest value, in ms, that at least `percent` % of `seconds` do not exceed; None when there are none."""
@@ -35,15 +38,17 @@ def phase_results(phases: Sequence[Phase], records: Records, slo: float, ran: fl
         seconds = min(phase.seconds, ran - start)
         if seconds <= 0.0:
             break
-        of_phase = columns["phase"] == index
-        rows = {name: column[of_phase] for name, column in columns.items()}
+        rows = columns
+        if len(phases) > 1:
+            of_phase = columns["phase"] == index
+            rows = {name: column[of_phase] for name, column in columns.items()}
         results.append(_phase_result(phase, seconds, rows, records, slo))
         start += phase.seconds
     return tuple(results)
 
 
 def _phase_result(phase: Phase, seconds: float, rows: dict[str, Column], records: Records, slo: float) -> PhaseResult:
-    outcome, latency, lag = rows["outcome"], rows["latency"], rows["lag"]
+    outcome, latency, lag, behind = rows["outcome"], rows["latency"], rows["lag"], rows["behind"]
     counts = np.bincount(outcome, minlength=len(OUTCOMES))
     sent = len(outcome)
     answered = int(counts[Outcome.ANSWERED])
@@ -63,20 +68,26 @@ def _phase_result(phase: Phase, seconds: float, rows: dict[str, Column], records
             max=percentile_ms(responded, 100),
         ),
         late_at_client=int(np.count_nonzero((outcome == Outcome.ANSWERED) & (latency > slo))),
-        lag_ms=Lag(p50=percentile_ms(lag, 50), p99=percentile_ms(lag, 99), max=percentile_ms(lag, 100)),
+        behind_ms=_lag(behind),
+        lag_ms=_lag(lag),
         reasons=_reasons(outcome, rows["cause"], records),
         **{name: int(count) for name, count in zip(OUTCOMES, counts, strict=True)},
     )
 
 
+def _lag(seconds: Column) -> Lag:
+    return Lag(p50=percentile_ms(seconds, 50), p99=percentile_ms(seconds, 99), max=percentile_ms(seconds, 100))
+
+
 def _reasons(outcome: Column, cause: Column, records: Records) -> tuple[Reasons, ...]:
     """All that were not answered in time, by why and where, the most frequent first."""
     missed = outcome != Outcome.ANSWERED
-    pairs, counts = np.unique(np.stack([outcome[missed], cause[missed]]), axis=1, return_counts=True)
+    counts = np.bincount(outcome[missed].astype(np.int64) * _CAUSES + cause[missed])
     rows = []
-    for (kind, number), count in zip(pairs.T, counts, strict=True):
-        reason, stage = records.cause_of(int(number))
-        rows.append(Reasons(outcome=OUTCOMES[int(kind)], reason=reason, stage=stage, count=int(count)))
+    for pair in np.flatnonzero(counts).tolist():
+        kind, number = divmod(pair, _CAUSES)
+        reason, stage = records.cause_of(number)
+        rows.append(Reasons(outcome=OUTCOMES[kind], reason=reason, stage=stage, count=int(counts[pair])))
     return tuple(sorted(rows, key=lambda row: (-row.count, row.outcome, row.reason, row.stage)))
 
 

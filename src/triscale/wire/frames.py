@@ -133,6 +133,8 @@ class Ready(_Message, tag=32):
     """Child stages that every result has items for (maybe none)."""
     arena: bool
     """Whether the arenas of Hello are in use."""
+    fixed_threads: list[str] = []
+    """Resident variants whose model has no `set_threads` of its own: resizes do not change their threads."""
 
 
 class Done(_Message, tag=33):
@@ -181,6 +183,8 @@ class Loaded(_Message, tag=37):
     load_s: float
     rss: int
     error: str = ""
+    full: bool = False
+    """Whether the error is that it does not fit the replica's memory."""
 
 
 class Unloaded(_Message, tag=38):

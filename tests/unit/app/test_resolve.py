@@ -8,11 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from triscale import ConfigError, ResourceLimits, Stage, Variant
-from triscale.app.assemble import make_dispatcher
 from triscale.app.resolve import cores_for, plan_for, profile_for
 from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
 from triscale.core.profile import Profile, inline_profile
+from triscale.dispatch.assemble import make_dispatcher
 from triscale.policy.latency import ServiceTimes
 from triscale.policy.learned import LearnedTimes
 from triscale.profiler.store import cache_path, write_profile

@@ -36,6 +36,8 @@ def words(count, seed):
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "pipeline.yaml").write_text(PIPELINE + "samples: {source: 'demo_words:words'}\n")
     (tmp_path / "bare.yaml").write_text(PIPELINE)
+    real = PIPELINE.replace("runtime: emulated, latency_ms: {1: 20, 4: 30}", "model: 'demo_words:Nap'")
+    (tmp_path / "real.yaml").write_text(real)
     (tmp_path / "demo_words.py").write_text(SAMPLES)
     return tmp_path
 
@@ -100,24 +102,29 @@ def test_it_serves_loads_reports_and_leaves_nothing_behind(start: Any, folder: P
     out, _ = process.communicate()
     assert process.returncode == 0
     document = json.loads(out)
-    steady, burst, flood = document["phases"]
     assert document["pipeline"] == "sleepy"
     assert document["slo_ms"] == 400.0
-    assert document["counts_agree"] is True
-    assert [(phase["name"], phase["seconds"]) for phase in document["phases"]] == [
-        ("steady", 1.0),
-        ("burst", 1.0),
-        ("flood", 1.0),
-    ]
-    assert steady["rate_per_s"] == 20.0
-    assert burst["rate_per_s"] == pytest.approx(20.0 / 0.6 * 2.0)
-    assert flood["rate_per_s"] == pytest.approx(20.0 / 0.6 * 6.0)
-    for phase in document["phases"]:
-        outcomes = ("answered", "late", "dropped", "shed", "failed", "cancelled")
-        assert phase["sent"] == sum(phase[outcome] for outcome in outcomes) > 0
-        assert {"p50", "p95", "p99"} <= phase["latency_ms"].keys()
-    assert document["server_counts"]["answered"] == sum(phase["answered"] for phase in document["phases"])
-    assert document["stages"][0]["name"] == "nap"
+    for run, policy in ((document, "triscale"), (document["against"], "static")):
+        assert run["policy"] == policy
+        assert run["counts_agree"] is True
+        assert [(phase["name"], phase["rate_per_s"]) for phase in run["phases"]] == [
+            ("calm", 20.0),
+            ("surge", 100.0),
+            ("calm again", 20.0),
+        ]
+        assert sum(phase["seconds"] for phase in run["phases"]) == pytest.approx(3.0)
+        for phase in run["phases"]:
+            outcomes = ("answered", "late", "dropped", "shed", "failed", "cancelled")
+            assert phase["sent"] == sum(phase[outcome] for outcome in outcomes) > 0
+            assert {"p50", "p95", "p99"} <= phase["latency_ms"].keys()
+        answered = sum(phase["answered"] for phase in (run["warm_up"], *run["phases"]))
+        assert run["server_counts"]["answered"] == answered
+        assert run["stages"][0]["name"] == "nap"
+        assert run["control"]["at_s"]
+    sent = [[phase["sent"] for phase in run["phases"]] for run in (document, document["against"])]
+    assert sent[0] == sent[1], "both policies meet the same load"
+    assert document["ceiling"]["variants"] == {"nap": "short"}
+    assert document["surge"]["phase"] == 1
     assert "sleepy: demo" in (folder / "reports" / "sleepy.html").read_text()
     wait_until_gone(pids)
 
@@ -131,7 +138,8 @@ def test_ctrl_c_ends_the_load_and_still_reports(start: Any, folder: Path) -> Non
     document = json.loads(out)
     assert document["stopped"] is True
     assert document["counts_agree"] is True
-    assert [phase["name"] for phase in document["phases"]] == ["steady"]
+    assert [phase["name"] for phase in document["phases"]] == ["warm-up"]
+    assert "against" not in document
     assert "stopped early" in (folder / "mine.html").read_text()
     wait_until_gone(pids)
 
@@ -150,7 +158,12 @@ def test_however_it_is_killed_nothing_stays(number: signal.Signals, start: Any) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["bare.yaml"], "pipeline 'sleepy' names no samples, so there is nothing to send"),
+        (
+            ["real.yaml"],
+            "pipeline 'sleepy' names no samples, so there is nothing to send that stage 'nap' understands",
+        ),
+        (["real.yaml", "--cold-start", "1"], "--cold-start: variant 'short' of stage 'nap' really loads"),
+        (["pipeline.yaml", "--nodes", "many"], "'many' does not begin with a number of cores"),
         (["nowhere.yaml"], "nowhere.yaml"),
         (["pipeline.yaml", "--set", "samples.source=demo_words:none"], "the module 'demo_words' has no 'none'"),
     ],
@@ -161,3 +174,17 @@ def test_a_demo_that_cannot_be_run_says_why(arguments: list[str], message: str, 
     assert process.returncode == 2
     assert message in errors
     assert "Traceback" not in errors
+
+
+def test_an_emulated_pipeline_stands_for_a_cluster_and_needs_no_samples(start: Any, folder: Path) -> None:
+    process = start(
+        "bare.yaml", "--nodes", "2x2", "--cold-start", "0.1", "--seconds", "2", "--rate", "20", "--against", "none",
+        "--json", "--report", "mine.html",
+    )  # fmt: skip
+    out, errors = process.communicate()
+    assert process.returncode == 0, errors
+    document = json.loads(out)
+    assert "against" not in document
+    assert document["plan"]["cores"] == 4
+    assert document["counts_agree"] is True
+    assert "cores held under triscale" in (folder / "mine.html").read_text()

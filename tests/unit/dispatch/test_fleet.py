@@ -210,6 +210,61 @@ def test_an_unknown_stage_or_variant_is_refused_and_leaves_no_trace(bad: tuple[s
     world.replica("s-1", "s")
 
 
+def two_variants() -> World:
+    what = pipeline(10_000.0, s=stage(variant("good", 10.0, accuracy=0.9), variant("fast", 5.0, accuracy=0.8)))
+    return World(what, plan(what))
+
+
+def test_another_variant_is_used_from_the_next_batch_on() -> None:
+    world = two_variants()
+    world.replica("s-0", "s", "good", lanes=2)
+    busy(world, 3)
+    world.dispatcher.variants_changed(ReplicaId("s-0"), ["fast"], world.now)
+    world.run()
+    assert [line for line in world.log if " run " in line] == [
+        "0 run b0 s/good on s-0: r0",
+        "0 run b1 s/good on s-0: r1",
+        "0.01 run b2 s/fast on s-0: r2",
+    ]
+    assert world.dispatcher.stages[0].lanes == 2
+
+
+def test_an_idle_replica_that_holds_another_variant_takes_work_at_once() -> None:
+    world = two_variants()
+    world.replica("s-0", "s", "fast")
+    world.run()
+    world.dispatcher.variants_changed(ReplicaId("s-0"), ["fast", "good"], world.now)
+    assert world.dispatcher.stages[0].resident == (0, 1)
+    busy(world, 1)
+    assert len(world.running) == 1
+
+
+def test_variants_and_lanes_change_together() -> None:
+    world = two_variants()
+    world.replica("s-0", "s", "good", lanes=2)
+    busy(world, 4)
+    world.resize("s-0", 1)
+    world.dispatcher.variants_changed(ReplicaId("s-0"), ["fast"], world.now)
+    world.resize("s-0", 3)
+    world.run()
+    assert [line.split(" on ")[0] for line in world.log if " run " in line] == [
+        "0 run b0 s/good",
+        "0 run b1 s/good",
+        "0 run b2 s/fast",
+        "0.005 run b3 s/fast",
+    ]
+
+
+def test_only_variants_that_there_are_can_be_held() -> None:
+    world = two_variants()
+    world.replica("s-0", "s", "good")
+    for variants in ([], ["best"]):
+        with pytest.raises(ValueError):
+            world.dispatcher.variants_changed(ReplicaId("s-0"), variants, world.now)
+    world.dispatcher.variants_changed(ReplicaId("unknown"), ["fast"], world.now)
+    assert world.dispatcher.stages[0].resident == (0,)
+
+
 class TestSharedCores:
     """Two stages whose lanes share the cores of a node."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import random
 import weakref
 
@@ -113,8 +114,11 @@ def test_it_behaves_as_a_sorted_list_of_what_was_pushed_and_not_yet_taken(seed: 
         each = rng.choice(requests)
         action = rng.random()
         if action < 0.5:
-            count = rng.randint(1, 40)
-            queue.push(items(each, count), each.key)
+            count = rng.choice((1, rng.randint(1, 40)))
+            if count == 1:
+                queue.push_one(items(each, 1)[0], each.key)
+            else:
+                queue.push(items(each, count), each.key)
             model = sorted([*model, *[each.key] * count])
         elif action < 0.7:
             queue.withdraw(each.key)
@@ -127,4 +131,5 @@ def test_it_behaves_as_a_sorted_list_of_what_was_pushed_and_not_yet_taken(seed: 
             del model[position : position + count]
         assert len(queue) == len(model)
         assert queue.head_key() == (model[0] if model else None)
+        assert queue.due == (model[0][0] if model else math.inf)
     assert [queue.at(position).request.key for position in range(len(queue))] == model

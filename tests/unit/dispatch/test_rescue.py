@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from typing import Literal
+
 import pytest
 
 from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
+from triscale.core.request import Outcome
 from triscale.core.settings import Settings
 from triscale.dispatch.rescue import best_in_time
 from triscale.dispatch.stage import StageState
@@ -340,3 +344,28 @@ def test_a_rescued_batch_takes_along_those_that_would_be_late_on_the_next_lane()
         world.arrive(within_s=0.030)
     world.run()
     assert "0 run b0 s/small on s-0: r0 r1 r2 r3" in world.log
+
+
+@pytest.mark.parametrize("rate", [65.0, 80.0, 110.0])
+def test_at_capacity_with_nothing_faster_resident_it_misses_less_than_dropping_at_each_stage(rate: float) -> None:
+    """An item of the root that can be in time only if nothing waits further on fans out into work that is lost."""
+    what = pipeline(
+        250.0,
+        detect=stage(variant("only", 20.0, fan_out={"read": 8.0})),
+        read=stage(variant("only", {1: 10.0, 8: 30.0}), after="detect"),
+    )
+
+    def missed(drop: Literal["per_stage", "reroute"], seed: int) -> int:
+        rng = random.Random(seed)
+        world = World(what, plan(what, batch=8), settings=Settings(admission=False, drop=drop), rng=rng)
+        for number in range(2):
+            world.replica(f"d{number}", "detect")
+            world.replica(f"r{number}", "read")
+        at = 0.0
+        for _ in range(600):
+            at += rng.expovariate(rate)
+            world.at(at, world.arrive)
+        world.run()
+        return 600 - world.dispatcher.accounts.outcomes[Outcome.ANSWERED]
+
+    assert sum(missed("reroute", seed) for seed in range(3)) < sum(missed("per_stage", seed) for seed in range(3))

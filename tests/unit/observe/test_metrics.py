@@ -9,10 +9,12 @@ from triscale import Pipeline, Stage, Variant
 from triscale.core.cluster import ReplicaId
 from triscale.core.graph import Graph
 from triscale.core.plan import Plan, StagePlan, VariantPlan
+from triscale.core.profile import LatencyPoint, VariantProfile
 from triscale.dispatch.dispatcher import Dispatcher
 from triscale.observe.histogram import Histogram
 from triscale.observe.metrics import PipelineCollector, registry_of, render
 from triscale.observe.recorder import Recorder
+from triscale.policy.latency import ServiceTimes
 from triscale.policy.learned import LearnedTimes
 
 
@@ -22,7 +24,7 @@ class Scene:
             name="p", slo_ms=500, stages={"only": Stage(variants=(Variant(name="v", model="m:M", accuracy=0.9),))}
         )
         graph = Graph.of(pipeline)
-        plan = Plan(stages={"only": StagePlan(variants={"v": VariantPlan(share=1.0, batch=4)})}, capacity=42.0)
+        plan = Plan(stages={"only": StagePlan(variants={"v": VariantPlan(share=1.0, batch=4)})})
         self.dispatcher = Dispatcher(graph, [[LearnedTimes()]], [[[]]], plan, pipeline.dispatch, 0.0)
         self.dispatcher.replica_ready(ReplicaId("r"), "only", ["v"], 2, 1, "n", 0.0)
         self.recorder = Recorder(graph)
@@ -61,10 +63,9 @@ def test_the_counters_are_the_accounts() -> None:
     assert scene.value("triscale_requests_total", outcome="shed") == 1
     assert scene.value("triscale_requests_unanswered_total", outcome="shed", reason="too_tight", stage="") == 1
     assert scene.value("triscale_stage_items_run_total", stage="only", variant="v") == 3
-    assert scene.value("triscale_stage_lanes", stage="only") == 2
     assert scene.value("triscale_stage_busy_core_seconds_total", stage="only") == pytest.approx(0.2)
     assert scene.value("triscale_expected_accuracy_total") == pytest.approx(1.8)
-    assert scene.value("triscale_plan_capacity") == 42.0
+    assert scene.value("triscale_slo_seconds") == 0.5
     assert scene.values()["triscale_build_info", (("version", "9.9"),)] == 1.0
 
 
@@ -90,3 +91,14 @@ def test_a_histogram_counts_at_or_below_its_bounds() -> None:
         histogram.observe(value)
     assert histogram.cumulative() == [("1.0", 2.0), ("2.0", 4.0), ("+Inf", 5.0)]
     assert (histogram.count, histogram.total) == (5, 14.0)
+
+
+def test_the_drift_of_profiled_variants_is_shown_once_batches_were_observed() -> None:
+    scene = Scene()
+    point = LatencyPoint(batch=1, p50_s=0.1, p95_s=0.1, p99_s=0.1)
+    model = ServiceTimes(VariantProfile(latency=(point,)))
+    scene.dispatcher.stages[0].models[0] = model
+    assert not any(name == "triscale_stage_drift" for name, _ in scene.values())
+    for _ in range(200):
+        model.observe(1, 0.2)
+    assert scene.value("triscale_stage_drift", stage="only", variant="v") == pytest.approx(2.0, rel=0.01)

@@ -132,3 +132,19 @@ def test_promises(first: tuple[float, float], second: tuple[float, float], deman
         for variant_number, left in routes.leftover[stage_number].items():
             assert left == pytest.approx(max(0.0, capacity[variant_number] - loads[variant_number]), abs=1e-6)
     assert sum(routes.loads[0].values()) == pytest.approx(demand if sum(first) > 0.0 else 0.0)
+
+
+def test_shares_by_the_variant_before_are_the_mean_over_the_paths_that_end_in_it() -> None:
+    graph = Graph.of(
+        pipeline(
+            find=stage(variant("good", 40.0, accuracy=1.0), variant("quick", 10.0, accuracy=0.8)),
+            crop=stage(variant("only", 1.0), after="find"),
+            read=stage(variant("good", 20.0, accuracy=0.9), variant("quick", 5.0, accuracy=0.6), after="crop"),
+        )
+    )
+    made = [[Tier(0, 50.0), Tier(1, 100.0)], [Tier(0, 1000.0)], [Tier(0, 50.0), Tier(1, 1000.0)]]
+    routes = route(graph, made, 60.0, (((1.0,), (1.0,)), ((1.0,),), ((), ())))
+    # 40 items a second come by way of the good detector and fill the good reader; 20 come by way of the quick one.
+    assert routes.tables[2] == {(1, (0, 0)): {0: 1.0}, (1, (1, 0)): {1: 1.0}}
+    assert routes.by_parent(2) == {0: pytest.approx({0: 2 / 3, 1: 1 / 3})}
+    assert routes.by_parent(0) == {}

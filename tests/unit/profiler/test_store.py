@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from triscale import ConfigError, Pipeline, Stage, Variant
-from triscale.core.profile import LatencyPoint, Machine, Profile, VariantProfile
+from triscale.core.profile import LatencyPoint, Machine, PathAccuracy, Profile, VariantProfile
 from triscale.profiler.machine import this_machine
 from triscale.profiler.store import (
     cache_path,
     load_cached,
+    load_outdated,
     missing_variants,
     read_profile,
     stale_reasons,
@@ -45,6 +47,34 @@ def test_the_cache_is_per_machine_and_per_variant(tmp_path: Path, monkeypatch: p
     assert load_cached(Pipeline(name="p", slo_ms=100, stages={"a": Stage(variants=(changed,))}), []) is None
 
 
+def test_an_outdated_profile_is_found_by_the_pipelines_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert load_outdated(PIPELINE) is None
+    folder = cache_path(PIPELINE, []).parent
+    older, newer = folder / "p-1.json", folder / "p-2.json"
+    write_profile(profile("older"), older)
+    write_profile(profile("newer"), newer)
+    os.utime(older, (1, 1))
+    assert load_outdated(PIPELINE) == (profile("newer"), newer)
+    newer.write_text("{")
+    assert load_outdated(PIPELINE) == (profile("older"), older)
+    write_profile(profile("", None, "w"), older)
+    assert load_outdated(PIPELINE) is None, "it lacks a variant"
+    write_profile(msgspec.structs.replace(profile(), pipeline="p-x"), folder / "p-x-1.json")
+    assert load_outdated(PIPELINE) is None, "it is another pipeline's"
+
+
+def test_the_file_is_for_people_too(tmp_path: Path) -> None:
+    path = PathAccuracy(variants={"a": "v"}, accuracy=0.9, requests=5, error=0.01)
+    full = msgspec.structs.replace(profile("hash"), paths=(path,))
+    write_profile(full, tmp_path / "p.json")
+    lines = [line.strip() for line in (tmp_path / "p.json").read_text().splitlines()]
+    point = '{"batch": 1, "threads": 1, "lanes": 1, "p50_s": 0.01, "p95_s": 0.02, "p99_s": 0.03, "samples": 9}'
+    assert f'"latency": [{point}],' in lines
+    assert max(map(len, lines)) <= 125
+    assert read_profile(tmp_path / "p.json") == full
+
+
 def test_a_broken_cache_is_no_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = cache_path(PIPELINE, [])
@@ -69,6 +99,13 @@ def test_another_machine_and_another_variant_make_it_stale() -> None:
     assert stale_reasons(PIPELINE, profile("0" * 16, other), []) == [
         "it was made on Some CPU with 64 cores, not on this machine",
         "a/v has changed since it was profiled",
+    ]
+
+
+def test_many_changed_variants_are_one_reason() -> None:
+    both = Stage(variants=(VARIANT, msgspec.structs.replace(VARIANT, name="w")))
+    assert stale_reasons(Pipeline(name="p", slo_ms=100, stages={"a": both}), profile("0" * 16, None, "v", "w"), []) == [
+        "a/v, a/w have changed since they were profiled"
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from triscale.core.cluster import ReplicaId, ReplicaSpec
@@ -30,9 +30,14 @@ class Gate(Model):
         self.lock = threading.Lock()
         self.inside = 0
         self.most = 0
+        self.threads = 1
+        self.told: dict[int, int] = {}
+        self.prepares = threading.Event()
+        self.prepares.set()
         self.log: list[str] = []
 
     def predict(self, batch: list[Item]) -> list[Result | Rejected]:
+        assert self.told[threading.get_ident()] == self.threads
         with self.lock:
             self.inside += 1
             self.most = max(self.most, self.inside)
@@ -42,10 +47,19 @@ class Gate(Model):
             self.inside -= 1
         return [Result(outputs=item.data) for item in batch]
 
+    def prepare_threads(self, threads: int) -> None:
+        self.log.append(f"prepare_threads({threads})")
+        if threads == 7:
+            raise MemoryError("seven")
+        assert self.prepares.wait(WAIT)
+
     def set_threads(self, threads: int) -> None:
         if threads == 13:
             raise ValueError("thirteen")
-        self.log.append(f"set_threads({threads}) with {self.inside} inside")
+        self.told[threading.get_ident()] = threads
+        if threads != self.threads:
+            self.threads = threads
+            self.log.append(f"set_threads({threads}) with {self.inside} inside")
 
     def close(self) -> None:
         self.log.append(f"close with {self.inside} inside")
@@ -69,6 +83,7 @@ class Stand:
         self.frames: list[Frame] = []
         self.pins: list[tuple[int, ...]] = []
         self.pin_error: OSError | None = None
+        self.on_pin: Callable[[int], None] = lambda _count: None
         names = tuple(models)
         config = ReplicaConfig(
             spec=ReplicaSpec(id=ReplicaId("s-1"), stage="s", variants=names, lanes=lanes),
@@ -95,6 +110,7 @@ class Stand:
         if self.pin_error is not None:
             raise self.pin_error
         self.pins.append(tuple(cpus))
+        self.on_pin(len(cpus))
 
     def send(self, message: Message, body: bytes = b"") -> None:
         self.sock.sendall(b"".join(bytes(piece) for piece in encode(message, [body], len(body))))
@@ -117,6 +133,13 @@ class Stand:
             assert data, f"the session ended before a {kind.__name__}"
             self.frames = [frame for frame in self.frames if not isinstance(frame[0], Beat)]
             self.frames += self.reader.feed(data)
+
+    def arrived(self) -> list[Message]:
+        """Whatever arrives next, but for beats; waits for something."""
+        self.frames += self.reader.feed(self.sock.recv(65536))
+        found: list[Message] = [message for message, _ in self.frames if not isinstance(message, Beat)]
+        self.frames = []
+        return found
 
     def sync(self) -> None:
         """Return when everything sent so far was acted on."""

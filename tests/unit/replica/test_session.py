@@ -157,13 +157,89 @@ def test_threads_change_between_batches(make_stand: Make, gate: Gate) -> None:
     stand.run(1)
     assert gate.entered.acquire(timeout=WAIT)
     resize(stand, 1, lanes=1, threads=4)
+    while gate.log != ["prepare_threads(4)"]:
+        stand.sync()
     stand.run(2)
     stand.sync()
-    assert gate.log == []
     gate.open.set()
     assert stand.receive(Resized) == Resized(1, 1, 4)
-    assert gate.log == ["set_threads(4) with 0 inside"]
+    assert gate.log == ["prepare_threads(4)", "set_threads(4) with 0 inside"]
     assert [stand.receive(Done).batch for _ in range(2)] == [1, 2]
+
+
+def test_every_thread_that_runs_batches_tells_the_model_how_many_threads_to_use(make_stand: Make, gate: Gate) -> None:
+    """Else a library that keeps the number per thread would use the old one in all lanes but one."""
+    stand = make_stand(lanes=3, models={"v": gate})
+    resize(stand, 1, lanes=3, threads=2)
+    stand.receive(Resized)
+    for batch in range(3):
+        stand.run(batch)
+    for _ in range(3):
+        assert gate.entered.acquire(timeout=WAIT)
+    gate.open.set()
+    assert {stand.receive(Done).batch for _ in range(3)} == {0, 1, 2}, "and Gate looks whether it was told"
+    assert list(gate.told.values()).count(2) >= 3
+
+
+def test_batches_are_served_while_models_get_ready_for_other_threads(make_stand: Make, gate: Gate) -> None:
+    gate.prepares.clear()
+    gate.open.set()
+    stand = make_stand(models={"v": gate})
+    resize(stand, 1, lanes=2, threads=2)
+    for batch in range(5):
+        stand.run(batch)
+        assert stand.receive(Done).batch == batch
+    assert gate.threads == 1
+    gate.prepares.set()
+    assert stand.receive(Resized) == Resized(1, 2, 2)
+    assert gate.threads == 2
+
+
+def test_a_change_of_threads_that_is_called_off_is_let_go(make_stand: Make, gate: Gate) -> None:
+    gate.prepares.clear()
+    gate.open.set()
+    stand = make_stand(models={"v": gate})
+    resize(stand, 1, lanes=1, threads=2)
+    while gate.log != ["prepare_threads(2)"]:
+        stand.sync()
+    resize(stand, 2, lanes=3)
+    assert stand.receive(Resized) == Resized(2, 3, 1), "it does not wait for the older one"
+    gate.prepares.set()
+    while gate.log != ["prepare_threads(2)", "prepare_threads(1)"]:
+        stand.sync()
+    stand.run(1)
+    assert stand.receive(Done).batch == 1
+    assert gate.threads == 1
+
+
+def test_more_lanes_may_be_asked_for_while_threads_change(make_stand: Make, gate: Gate) -> None:
+    gate.prepares.clear()
+    gate.open.set()
+    stand = make_stand(models={"v": gate})
+    resize(stand, 1, lanes=1, threads=2)
+    while gate.log != ["prepare_threads(2)"]:
+        stand.sync()
+    resize(stand, 2, lanes=2, threads=2)
+    stand.sync()
+    gate.prepares.set()
+    assert stand.receive(Resized) == Resized(2, 2, 2)
+    assert gate.log.count("prepare_threads(2)") == 1, "what is ready is not made again"
+
+
+def test_lanes_that_an_older_target_closed_serve_until_threads_change(make_stand: Make, gate: Gate) -> None:
+    stand = make_stand(lanes=2, models={"v": gate})
+    for batch in range(4):
+        stand.run(batch)
+    for _ in range(2):
+        assert gate.entered.acquire(timeout=WAIT)
+    resize(stand, 1, lanes=1)
+    gate.prepares.clear()
+    resize(stand, 2, lanes=1, threads=2)
+    stand.sync()
+    gate.open.set()
+    assert {stand.receive(Done).batch for _ in range(4)} == set(range(4))
+    gate.prepares.set()
+    assert stand.receive(Resized) == Resized(2, 1, 2)
 
 
 def test_the_newest_target_wins(make_stand: Make, gate: Gate) -> None:
@@ -180,7 +256,7 @@ def test_the_newest_target_wins(make_stand: Make, gate: Gate) -> None:
     gate.open.set()
     for _ in range(3):
         stand.receive(Done)
-    assert gate.log == []
+    assert gate.threads == 1
 
 
 @pytest.mark.parametrize("lanes", [1, 4])
@@ -199,7 +275,19 @@ def test_a_model_that_refuses_threads_keeps_what_it_has(make_stand: Make, gate: 
     gate.open.set()
     stand = make_stand(lanes=2, models={"v": gate})
     resize(stand, 1, lanes=1, threads=13)
-    assert stand.receive(Resized) == Resized(1, 2, 1, "set_threads(13) raised ValueError: thirteen")
+    message = "variant v of stage s (m:M): set_threads(13) raised ValueError: thirteen"
+    assert stand.receive(Resized) == Resized(1, 2, 1, message)
+    stand.run(1)
+    assert stand.receive(Done).batch == 1
+
+
+def test_a_model_that_cannot_get_ready_keeps_what_it_has(make_stand: Make, gate: Gate) -> None:
+    gate.open.set()
+    stand = make_stand(lanes=2, models={"v": gate})
+    resize(stand, 1, lanes=1, threads=7)
+    message = "variant v of stage s (m:M): prepare_threads(7) raised MemoryError: seven"
+    assert stand.receive(Resized) == Resized(1, 2, 1, message)
+    assert gate.log == ["prepare_threads(7)", "prepare_threads(1)"]
     stand.run(1)
     assert stand.receive(Done).batch == 1
 
@@ -261,14 +349,38 @@ def test_unload_waits_for_the_variants_batches(make_stand: Make, gate: Gate) -> 
     stand.run(1)
     assert gate.entered.acquire(timeout=WAIT)
     stand.send(frames.Unload("v"))
-    stand.run(2, variant="w")
-    assert stand.receive(Done).batch == 2
     stand.run(3)
     assert stand.receive(Failed).kind == "not_resident"
+    stand.run(2, variant="w")
+    assert stand.receive(Done).batch == 2
     assert gate.log == []
     gate.open.set()
     unloaded = stand.receive(frames.Unloaded)
     assert (unloaded.variant, unloaded.error) == ("v", "")
+    assert gate.log == ["close with 0 inside"]
+
+
+def test_batches_that_were_received_before_an_unload_are_run(make_stand: Make, gate: Gate) -> None:
+    stand = make_stand(models={"v": gate})
+    for batch in range(3):
+        stand.run(batch)
+    stand.send(frames.Unload("v"))
+    gate.open.set()
+    assert [stand.receive(Done).batch for _ in range(3)] == [0, 1, 2]
+    assert stand.receive(frames.Unloaded).error == ""
+    assert gate.log == ["close with 0 inside"]
+
+
+def test_batches_of_a_server_that_left_do_not_keep_a_variant(make_stand: Make, gate: Gate) -> None:
+    stand = make_stand(models={"v": gate})
+    for batch in range(3):
+        stand.run(batch)
+    stand.sync()
+    stand.sock.shutdown(socket.SHUT_WR)
+    assert stand.ended()
+    gate.open.set()
+    stand.session.settle()
+    stand.residents.release(stand.residents.withdraw("v"))
     assert gate.log == ["close with 0 inside"]
 
 

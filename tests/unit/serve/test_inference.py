@@ -30,11 +30,12 @@ BODY: dict[str, Any] = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "F
 
 class TestTheCall:
     def test_carries_the_tensors_the_time_and_the_deadline(self, door: Link, service: FakeService) -> None:
-        door.infer(BODY, {"x-request-id": "r1", "traceparent": "00-a-b-01", "triscale-timeout-ms": "250"})
+        trace = {"traceparent": "00-a-b-01", "tracestate": "vendor=1"}
+        door.infer(BODY, {"x-request-id": "r1", **trace, "triscale-timeout-ms": "250"})
         (call,) = service.calls
         assert service.inputs()["x"].tolist() == [[1.5, 2.5]]
         assert (call.arrived, call.deadline) == (100.0, 100.25)
-        assert (call.request_id, call.traceparent) == ("r1", "00-a-b-01")
+        assert (call.request_id, call.traceparent, call.tracestate) == ("r1", "00-a-b-01", "vendor=1")
 
     def test_has_the_objective_as_its_deadline_when_the_client_says_nothing(
         self, door: Link, service: FakeService
@@ -65,6 +66,14 @@ class TestTheCall:
 
 
 class TestTheAnswer:
+    @pytest.mark.parametrize("outcome", [Outcome.ANSWERED, Outcome.DROPPED])
+    def test_names_its_span_where_requests_are_traced(self, door: Link, service: FakeService, outcome: Outcome) -> None:
+        service.reply = lambda call: answered(*[[row] for row in call.rows], outcome=outcome, traceparent="00-c-d-01")
+        assert door.infer(BODY).headers["traceparent"] == "00-c-d-01"
+
+    def test_has_no_trace_where_they_are_not(self, door: Link) -> None:
+        assert "traceparent" not in door.infer(BODY, {"traceparent": "00-a-b-01"}).headers
+
     def test_in_json(self, door: Link) -> None:
         response = door.infer({**BODY, "id": ""}, {"x-request-id": "r1"})
         assert (response.status, response.headers["content-type"]) == (200, "application/json")

@@ -69,8 +69,8 @@ class Scene:
         self.runner.open()
         self.replies: list[Reply] = []
 
-    def attach(self, stage: str, client: FakeClient, number: int = 1) -> None:
-        spec = ReplicaSpec(id=ReplicaId(f"{stage}-{number}"), stage=stage, variants=("v",), lanes=1)
+    def attach(self, stage: str, client: FakeClient, number: int = 1, lanes: int = 1) -> None:
+        spec = ReplicaSpec(id=ReplicaId(f"{stage}-{number}"), stage=stage, variants=("v",), lanes=lanes)
         self.runner.attach(Replica(spec=spec, node=NodeId("n"), address=""), client.as_client())
 
     def submit(self, value: str = "x", seconds: float = 1.0) -> int:
@@ -259,3 +259,63 @@ async def test_statistics_add_up(it: Scene) -> None:
     assert found["success"] == {"count": 2, "seconds": pytest.approx(1.0)}
     assert (found["rows"], found["batches"]) == (2, 1)
     assert found["batch_sizes"] == {2: {"count": 1, "seconds": pytest.approx(0.5)}}
+
+
+@scene
+async def test_a_replica_that_is_attached_again_keeps_its_batches_and_has_the_shape_that_is_named(it: Scene) -> None:
+    it.submit("first")
+    await turn()
+    it.attach("a", it.clients["a"], lanes=2)
+    it.submit("second")
+    await turn()
+    assert len(it.clients["a"].batches) == 2, "the first one runs on, and the new lane took the second"
+    for _ in range(2):
+        it.finish("a", items=0)
+    await turn()
+    assert [reply.outcome for reply in it.replies] == [Outcome.ANSWERED] * 2
+
+
+async def drained_and_attached_again(it: Scene, requests: int) -> None:
+    it.runner.drain(ReplicaId("a-1"))
+    it.attach("a", it.clients["a"])
+    it.submit("last")
+    await turn()
+    for _ in range(requests + 1):
+        it.finish("a", items=0)
+        await turn()
+    assert [reply.outcome for reply in it.replies] == [Outcome.ANSWERED] * (requests + 1)
+
+
+@scene
+async def test_a_busy_replica_that_was_to_be_drained_serves_on_when_it_is_attached_again(it: Scene) -> None:
+    it.submit("first")
+    await turn()
+    await drained_and_attached_again(it, 1)
+
+
+@scene
+async def test_an_idle_replica_that_is_attached_before_it_is_said_to_be_drained_serves_on(it: Scene) -> None:
+    await drained_and_attached_again(it, 0)
+
+
+@scene
+async def test_whoever_waits_for_lanes_to_close_does_not_suffer_from_the_last_one_who_was_cancelled(it: Scene) -> None:
+    it.submit()
+    await turn()
+    it.runner.lanes_closed(ReplicaId("a-1")).cancel()
+    closed = it.runner.lanes_closed(ReplicaId("a-1"))
+    it.runner.resize(ReplicaId("a-1"), 0, 1)
+    await turn()
+    assert not closed.done()
+    it.finish("a", items=0)
+    await turn()
+    assert closed.done()
+    assert not closed.cancelled()
+
+
+@scene
+async def test_a_drain_also_answers_whoever_waits_for_lanes_to_close(it: Scene) -> None:
+    closed = it.runner.lanes_closed(ReplicaId("a-1"))
+    it.runner.drain(ReplicaId("a-1"))
+    await turn()
+    assert closed.done()

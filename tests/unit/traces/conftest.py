@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import struct
 import textwrap
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import httptools
 import msgspec
@@ -32,16 +34,29 @@ class Behaviour(msgspec.Struct, frozen=True):
     keep_alive: bool = True
     as_json: bool = False
     """Outputs in JSON rather than binary."""
+    chunked: bool = False
+    until_close: bool = False
+    """HTTP/1.0, whose body ends where the connection does."""
+
+
+BINARY = b'{"name":"stub","version":"1","extensions":["binary_tensor_data"]}'
+METADATA = b'{"name":"echo","inputs":[{"name":"text","datatype":"BYTES","shape":[1]}],"outputs":[]}'
+DOCUMENTS = {"/v2": BINARY, "/v2/models/echo": METADATA}
 
 
 class StubServer:
     """`behave(n)` says how the n-th infer request is treated. `seen` counts what was received and answered."""
 
-    def __init__(self, behave: Callable[[int], Behaviour]) -> None:
+    def __init__(
+        self, behave: Callable[[int], Behaviour], documents: Mapping[str, bytes], tls: ssl.SSLContext | None
+    ) -> None:
         self.behave = behave
+        self.documents = documents
+        self.tls = tls
         self.seen: Counter[str] = Counter()
         self.bodies: list[bytes] = []
         self.paths: list[str] = []
+        self.headers: list[dict[str, str]] = []
         self.connections: set[_Connection] = set()
         self.most_connections = 0
         self.received = asyncio.Event()
@@ -49,12 +64,12 @@ class StubServer:
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
+        self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, ssl=self.tls)
 
     @property
     def url(self) -> str:
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def close(self) -> None:
         assert self._server is not None
@@ -75,8 +90,7 @@ class _Connection(asyncio.Protocol):
         self.body = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
         self.server.connections.add(self)
         self.server.most_connections = max(self.server.most_connections, len(self.server.connections))
 
@@ -96,17 +110,18 @@ class _Connection(asyncio.Protocol):
         self.body += body
 
     def on_message_complete(self) -> None:
-        url, body = self.url.decode(), self.body
+        url, body, headers = self.url.decode(), self.body, self.headers
         self.url = self.body = b""
+        self.headers = {}
         if not url.endswith("/infer"):
-            known = url == "/v2/models/echo"
-            payload = b'{"name":"echo"}' if known else b'{"error":"no such model"}'
-            self._write(200 if known else 404, {}, payload, None)
+            document = self.server.documents.get(url)
+            self._write(404 if document is None else 200, {}, document or b'{"error":"no such model"}', None)
             return
         behaviour = self.server.behave(self.server.seen["infer"])
         self.server.seen["infer"] += 1
         self.server.bodies.append(body)
         self.server.paths.append(url)
+        self.server.headers.append(headers)
         self.server.received.set()
         self._answer(behaviour)
 
@@ -128,6 +143,14 @@ class _Connection(asyncio.Protocol):
             self._write(behaviour.status, headers, b'{"error":"no"}', None)
             return
         head, raw = outputs_of(behaviour)
+        if behaviour.until_close:
+            self.transport.write(b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + head)
+            self.transport.close()
+            return
+        if behaviour.chunked:
+            chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (head[:5], head[5:]))
+            self.transport.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+            return
         self._write(200, headers, head + raw, len(head) if raw else None)
 
     def _write(self, status: int, headers: dict[str, str], body: bytes, head_length: int | None) -> None:
@@ -148,14 +171,18 @@ def outputs_of(behaviour: Behaviour) -> tuple[bytes, bytes]:
 
 
 @pytest.fixture
-def serving() -> Callable[[Callable[[int], Behaviour]], AbstractAsyncContextManager[StubServer]]:
-    """`async with serving(behave) as server`: a stub server on the test's event loop."""
+def serving() -> Callable[..., AbstractAsyncContextManager[StubServer]]:
+    """`async with serving(behave, documents, tls) as server`: a stub server on the test's event loop."""
     return _serving
 
 
 @asynccontextmanager
-async def _serving(behave: Callable[[int], Behaviour]) -> AsyncIterator[StubServer]:
-    server = StubServer(behave)
+async def _serving(
+    behave: Callable[[int], Behaviour],
+    documents: Mapping[str, bytes] = DOCUMENTS,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[StubServer]:
+    server = StubServer(behave, documents, tls)
     await server.start()
     try:
         yield server

@@ -64,6 +64,16 @@ def test_accuracy_is_the_mean_over_the_labelled_answers() -> None:
     assert scored.count == 3
 
 
+def test_answers_to_one_sample_count_together_for_how_sure_the_mean_is() -> None:
+    scorer = Scorer(SAMPLES, exact, batched=False)
+    right, wrong = answer(0, "zero"), answer(1, "two")
+    # Two samples, one always right and one always wrong, however often: sqrt(2 / 1 * (0.5^2 + 0.5^2)) / 2.
+    for times in (1, 10):
+        assert scorer.mean([right] * times + [wrong] * times).error == pytest.approx(0.5)
+    assert scorer.mean([right, answer(1, "one")]).error == 0.0
+    assert scorer.mean([right] * 10).error is None
+
+
 def test_equal_answers_are_scored_once() -> None:
     calls: list[object] = []
 

@@ -44,7 +44,9 @@ class Sending:
     ("url", "endpoint", "authority"),
     [
         ("http://127.0.0.1:8000", Endpoint("127.0.0.1", 8000, tls=False), "127.0.0.1:8000"),
-        ("https://host/", Endpoint("host", 443, tls=True), "host:443"),
+        ("https://host/", Endpoint("host", 443, tls=True), "host"),
+        ("http://host:443", Endpoint("host", 443, tls=False), "host:443"),
+        ("http://h:1/seldon/ns/model/", Endpoint("h", 1, tls=False, prefix="/seldon/ns/model"), "h:1"),
         ("http://[::1]:9", Endpoint("::1", 9, tls=False), "[::1]:9"),
     ],
 )
@@ -53,10 +55,15 @@ def test_urls_of_servers(url: str, endpoint: Endpoint, authority: str) -> None:
     assert endpoint_of(url).authority == authority
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://h:1", "http://", "http://h:x", "http://h:1/v2", ""])
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://h:1", "http://", "http://h:x", "http://h:1?a=b", ""])
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(ConfigError, match=r"is not a server's address; write it like http://127\.0\.0\.1:8000"):
         endpoint_of(url)
+
+
+def test_a_route_is_no_address() -> None:
+    with pytest.raises(ConfigError, match="names a route of the protocol; give the server's address only"):
+        endpoint_of("http://h:1/v2/models/ocr")
 
 
 def test_a_connection_is_used_again_and_again(serving: Any, behaviour: Any) -> None:
@@ -214,5 +221,81 @@ def test_closing_ends_what_is_out_exactly_once(serving: Any, behaviour: Any) -> 
             await sending.pool.close()
             assert len(sending.ended) == 3
             assert sending.pool.size == 0
+
+    asyncio.run(scenario())
+
+
+def answering(*writes: bytes, then_close: bool = False) -> Any:
+    """A handler of connections that reads one request and writes this."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        for data in writes:
+            writer.write(data)
+            await writer.drain()
+        if not then_close:
+            await reader.read()  # the client closes
+        writer.close()
+
+    return handle
+
+
+def exchanged(handle: Any) -> Exchange:
+    """What became of one request to a server that handles connections so."""
+
+    async def scenario() -> Exchange:
+        server = await asyncio.start_server(handle, "127.0.0.1", 0)
+        sending = Sending(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        sending.submit()
+        (exchange,) = await sending.until(1)
+        await sending.pool.close()
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))  # the server's side
+        server.close()
+        await server.wait_closed()
+        return exchange
+
+    return asyncio.run(scenario())
+
+
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+FINAL = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.mark.parametrize("writes", [(HINTS, FINAL), (HINTS + FINAL,)])
+def test_interim_responses_are_passed_over(writes: tuple[bytes, ...]) -> None:
+    exchange = exchanged(answering(*writes))
+    assert (exchange.status, exchange.body) == (200, b"ok")
+    assert b"link" not in exchange.headers
+
+
+def test_a_response_without_a_length_ends_with_the_connection() -> None:
+    exchange = exchanged(answering(b"HTTP/1.0 200 OK\r\n\r\n", b"some ", b"text", then_close=True))
+    assert (exchange.status, exchange.body, exchange.reason) == (200, b"some text", "")
+
+
+def test_a_response_cut_short_is_none() -> None:
+    exchange = exchanged(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome", then_close=True))
+    assert (exchange.status, exchange.reason) == (0, "connection_lost")
+
+
+def test_of_several_addresses_the_one_that_somebody_listens_at_is_used(
+    serving: Any, behaviour: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with serving(lambda _: behaviour()) as server:
+            port = int(server.url.rsplit(":", 1)[1])
+            found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
+            sending = Sending(f"http://two.invalid:{port}")
+            loop = asyncio.get_running_loop()
+
+            async def getaddrinfo(host: str, *_: object, **__: object) -> list[Any]:
+                return found if host == "two.invalid" else [entry for entry in found if entry[4][0] == host]
+
+            monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+            await sending.pool.resolve()
+            sending.submit()
+            (exchange,) = await sending.until(1)
+            assert exchange.status == 200
+            await sending.pool.close()
 
     asyncio.run(scenario())

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
 from tritonclient.http import InferenceServerClient, InferInput
 
+from triscale.core.model import Data
 from triscale.errors import WireError
-from triscale.traces.infer_codec import decode_outputs, encode_inputs, http_request
+from triscale.traces.infer_codec import decode_outputs, encode_inputs, encode_inputs_as_json
 
 
 def response(raw: bytes = b"", **tensor: object) -> tuple[bytes, int]:
@@ -96,16 +98,25 @@ def test_a_body_that_is_no_response_is_a_wire_error() -> None:
         decode_outputs(b"<html>", None, batched=False)
 
 
-def test_a_request_goes_out_as_one_piece_with_its_lengths() -> None:
-    head, raw = encode_inputs({"x": b"abc"}, batched=False)
-    request = http_request("h:1", "/v2/models/m/infer", head, raw, {"Authorization": "Bearer t"})
-    lines = request[: -len(head + raw)].decode().split("\r\n")
-    assert lines[0] == "POST /v2/models/m/infer HTTP/1.1"
-    assert set(lines[1:]) == {
-        "Host: h:1",
-        "Content-Type: application/octet-stream",
-        f"Inference-Header-Content-Length: {len(head)}",
-        f"Content-Length: {len(head) + 7}",
-        "Authorization: Bearer t",
-        "",
+def test_in_json_the_same_is_said_without_binary() -> None:
+    data: Data = {"x": np.arange(4, dtype=np.float32).reshape(2, 2), "t": "de", "flag": True}
+    assert json.loads(encode_inputs_as_json(data, batched=True)) == {
+        "inputs": [
+            {"name": "x", "shape": [1, 2, 2], "datatype": "FP32", "data": [0.0, 1.0, 2.0, 3.0]},
+            {"name": "t", "shape": [1, 1], "datatype": "BYTES", "data": ["de"]},
+            {"name": "flag", "shape": [1, 1], "datatype": "BOOL", "data": [True]},
+        ]
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (b"\xff\xd8", "input 'x' holds bytes that are no text"),
+        (np.zeros(2, np.float16), "input 'x' holds 16-bit floats, NaN or infinity"),
+        (np.array([np.nan], np.float32), "input 'x' holds 16-bit floats, NaN or infinity"),
+    ],
+)
+def test_what_json_cannot_say_is_refused(value: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        encode_inputs_as_json({"x": value}, batched=False)

@@ -99,7 +99,7 @@ def test_leaving_the_block_leaves_no_process(serving: Any, behaviour: Any, sourc
     [
         ({"source": "stub_samples:nowhere"}, "could not run: source: the module 'stub_samples' has no 'nowhere'"),
         ({"source": "stub_samples:words", "score": "x"}, "could not run: score is written `package.module:function`"),
-        ({}, r"could not run: url: no server answers at http://127\.0\.0\.1:9 \(no_connection\)"),
+        ({}, r"could not run: url: no server answers at http://127\.0\.0\.1:9 \(Connection refused\)"),
     ],
 )
 def test_a_run_that_cannot_be_made_says_why(changes: dict[str, Any], message: str, sources: str) -> None:

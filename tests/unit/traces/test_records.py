@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from triscale.core.request import Outcome
-from triscale.traces.http_client import Exchange
+from triscale.traces.http_connection import Exchange
 from triscale.traces.records import Records, judge
 
 
@@ -28,6 +28,7 @@ def test_the_server_has_the_word_whatever_status_and_latency(outcome: Outcome) -
         (200, 0.11, (Outcome.LATE, "", "")),
         (429, 0.0, (Outcome.SHED, "http_429", "")),
         (503, 0.0, (Outcome.DROPPED, "http_503", "")),
+        (408, 0.0, (Outcome.DROPPED, "http_408", "")),
         (504, 0.0, (Outcome.DROPPED, "http_504", "")),
         (500, 0.0, (Outcome.FAILED, "http_500", "")),
         (400, 0.0, (Outcome.FAILED, "http_400", "")),
@@ -61,12 +62,22 @@ def test_rows_come_back_as_columns() -> None:
     records = Records()
     for phase, outcome, stage in ((0, Outcome.ANSWERED, ""), (1, Outcome.DROPPED, "detect")):
         records.add(
-            phase=phase, intended=1.5, lag=0.25, latency=0.5, outcome=outcome, reason=stage and "expired", stage=stage
+            number=phase,
+            phase=phase,
+            intended=1.5,
+            behind=0.125,
+            lag=0.25,
+            latency=0.5,
+            outcome=outcome,
+            reason=stage and "expired",
+            stage=stage,
         )
     columns = records.columns()
     assert len(records) == 2
     assert columns["phase"].tolist() == [0, 1]
-    assert columns["finished"].tolist() == [2.0, 2.0]
+    assert [records.finished(row) for row in range(2)] == [2.0, 2.0]
+    assert columns["number"].tolist() == [0, 1]
+    assert columns["behind"].tolist() == [0.125, 0.125]
     assert columns["lag"].dtype == np.float32
     assert [records.cause_of(number) for number in columns["cause"].tolist()] == [("", ""), ("expired", "detect")]
 
@@ -75,8 +86,24 @@ def test_a_server_that_makes_up_reasons_does_not_fill_the_memory() -> None:
     records = Records()
     for number in range(3000):
         records.add(
-            phase=0, intended=0.0, lag=0.0, latency=0.0, outcome=Outcome.FAILED, reason=f"made up {number}", stage=""
+            number=number,
+            phase=0,
+            intended=0.0,
+            behind=0.0,
+            lag=0.0,
+            latency=0.0,
+            outcome=Outcome.FAILED,
+            reason=f"made up {number}",
+            stage="",
         )
     causes = {records.cause_of(number) for number in records.cause}
     assert len(causes) == 1001
     assert ("other", "") in causes
+
+
+def test_a_row_takes_as_few_bytes_as_the_limit_on_requests_reckons_with() -> None:
+    records = Records()
+    records.add(
+        number=0, phase=0, intended=0.0, behind=0.0, lag=0.0, latency=0.0, outcome=Outcome.LATE, reason="", stage=""
+    )
+    assert sum(column.nbytes for column in records.columns().values()) == 33

@@ -2,21 +2,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from triscale.clock import monotonic
 from triscale.core.sample import Sample
 from triscale.errors import ConfigError
 from triscale.traces.arrivals import Even, Phase
 from triscale.traces.conclude import result_of
-from triscale.traces.http_client import endpoint_of
-from triscale.traces.infer_codec import encode_inputs, http_request
 from triscale.traces.job import Job
 from triscale.traces.messages import Progress
-from triscale.traces.replay import Replay, probe
+from triscale.traces.replay import Replay
 from triscale.traces.results import ReplayResult
-from triscale.traces.samples import Prepared
+from triscale.traces.samples import Prepared, encoded
+from triscale.traces.spec import parse_trace
 
 ANSWERED = {"triscale-outcome": "answered"}
 
@@ -27,12 +29,8 @@ def job_for(url: str, *phases: Phase, **changes: Any) -> Job:
 
 def prepared_for(job: Job, count: int = 3) -> Prepared:
     samples = tuple(Sample({"text": f"sample {n}"}, truth="hello") for n in range(count))
-    host = endpoint_of(job.url).authority
-    requests = tuple(
-        http_request(host, "/v2/models/echo/infer", *encode_inputs(sample.inputs, batched=False), {})
-        for sample in samples
-    )
-    return Prepared(samples, requests, lambda truth, outputs: float(outputs["text"][0].decode() == truth))
+    score = lambda truth, outputs: float(outputs["text"][0].decode() == truth)  # noqa: E731
+    return encoded(job, Prepared(samples, (), score), "binary")
 
 
 def replay(
@@ -204,16 +202,110 @@ def test_progress_adds_up_in_the_middle_of_a_run(serving: Any, behaviour: Any) -
     assert progress.p50_ms is None
 
 
-def test_probing_says_what_is_amiss_with_the_server(serving: Any, behaviour: Any) -> None:
-    async def scenario() -> str:
-        async with serving(lambda _: behaviour()) as server:
-            url: str = server.url
-            await probe(job_for(url, Phase("a", 1.0, 1.0)))
-            wrong = Job(url=url, model="ocr", phases=(Phase("a", 1.0, 1.0),), slo_ms=1.0, source="m:f")
-            with pytest.raises(ConfigError, match=r"does not serve 'ocr' \(HTTP 404: .*no such model"):
-                await probe(wrong)
-        with pytest.raises(ConfigError, match=r"no server answers at http.* \(no_connection\); start one with"):
-            await probe(job_for(url, Phase("a", 1.0, 1.0)))
-        return url
+@pytest.mark.parametrize("shape", [{"chunked": True}, {"until_close": True}, {"as_json": True, "keep_alive": False}])
+def test_servers_of_others_may_answer_in_their_own_way(shape: dict[str, bool], serving: Any, behaviour: Any) -> None:
+    """Chunked, or up to the end of the connection, or closing it after each answer."""
+    kind = behaviour(**({"as_json": True} | shape))
+    result, _, _ = replay(serving, lambda _: kind, Phase("a", 100.0, 0.05, Even()))
+    (phase,) = result.phases
+    assert (phase.answered, phase.accuracy) == (5, 1.0)
 
-    asyncio.run(scenario())
+
+def test_a_trace_is_replayed_as_one_phase(serving: Any, behaviour: Any) -> None:
+    trace = parse_trace("ramp:from=0,to=400,seconds=0.3,process=even")
+    result, server, progress = replay(serving, lambda _: behaviour(headers=ANSWERED), trace=trace)
+    (phase,) = result.phases
+    assert (phase.name, phase.seconds) == ("trace", 0.3)
+    assert phase.rate_per_s == pytest.approx(200.0)
+    assert phase.sent == server.seen["infer"] == progress.phases[0].sent == 60
+    assert result.trace == trace.label
+
+
+def test_a_trace_that_is_stopped_has_the_rate_of_what_ran(serving: Any, behaviour: Any) -> None:
+    async def stop_soon(run: Replay, server: Any) -> None:
+        await server.received.wait()
+        run.stop()
+
+    trace = parse_trace("levels:rates=50/5000,each=3600")
+    result, _, _ = replay(serving, lambda _: behaviour(headers=ANSWERED), during=stop_soon, trace=trace)
+    assert result.stopped
+    assert result.phases[0].rate_per_s == pytest.approx(50.0)
+
+
+def test_a_trace_whose_file_breaks_on_the_way_ends_the_run_with_the_reason(
+    tmp_path: Path, serving: Any, behaviour: Any
+) -> None:
+    file = tmp_path / "times.txt"
+    file.write_text("0.01\n0.02\n0.03\n")
+    trace = parse_trace(f"file:path={file},format=timestamps")
+    file.write_text("0.01\n0.02\noops\n")
+    with pytest.raises(ConfigError, match=r"times.txt:3: 'oops'"):
+        replay(serving, lambda _: behaviour(headers=ANSWERED), trace=trace)
+
+
+def test_each_request_tells_what_is_left_of_its_deadline(serving: Any, behaviour: Any) -> None:
+    """One connection, held for 100 ms by the first: the others wait for 60 ms or more, and have so much less left."""
+    result, server, _ = replay(
+        serving,
+        lambda n: behaviour(hang=True) if n == 0 else behaviour(headers=ANSWERED),
+        Phase("a", 100.0, 0.05, Even()),
+        timeout_ms=100.0,
+        connections=1,
+        deadline_ms=500.0,
+    )
+    left = [float(headers["x-request-timeout-seconds"]) for headers in server.headers]
+    assert 0.0 < left[0] <= 0.5
+    assert all(0.0 < other <= 0.44 for other in left[1:])
+    for body, seconds in zip(server.bodies, left, strict=True):
+        document = msgspec.json.decode(body[: body.index(b"]}") + 2])
+        assert document["parameters"] == {"timeout": round(seconds * 1e6), "binary_data_output": True}
+    assert result.deadline_ms == 500.0
+
+
+def test_recorded_requests_carry_an_id(serving: Any, behaviour: Any) -> None:
+    _, server, _ = replay(
+        serving, lambda _: behaviour(headers=ANSWERED), Phase("a", 100.0, 0.03, Even()), record="unused.csv", seed=5
+    )
+    assert [headers["x-request-id"] for headers in server.headers] == ["replay-5-0", "replay-5-1", "replay-5-2"]
+
+
+def test_without_deadline_or_record_nothing_is_added(serving: Any, behaviour: Any) -> None:
+    _, server, _ = replay(serving, lambda _: behaviour(headers=ANSWERED), Phase("a", 100.0, 0.02, Even()))
+    assert set(server.headers[0]) == {"host", "content-type", "content-length", "inference-header-content-length"}
+
+
+def test_what_the_server_says_of_the_first_failure_is_told(serving: Any, behaviour: Any) -> None:
+    result, _, _ = replay(serving, lambda _: behaviour(400), Phase("a", 100.0, 0.05, Even()))
+    assert "5 requests failed (http_400); the first one with: no" in result.problems
+
+
+def test_a_load_generator_that_cannot_keep_up_says_so(serving: Any, behaviour: Any) -> None:
+    """The event loop is held up by another, so it turns to its requests too late."""
+
+    async def hold_up(run: Replay, server: Any) -> None:
+        await server.received.wait()
+        end = monotonic() + 0.15
+        while monotonic() < end:
+            pass
+
+    result, _, _ = replay(
+        serving, lambda _: behaviour(headers=ANSWERED), Phase("a", 100.0, 0.2, Even()), during=hold_up
+    )
+    assert result.kept_up is False
+    assert result.phases[0].behind_ms.max is not None
+    assert result.phases[0].behind_ms.max > 100.0
+    assert result.problems[0].startswith("a: the load generator itself could not keep up: it was ")
+
+
+def test_waiting_for_a_connection_is_not_the_load_generators_own_lateness(serving: Any, behaviour: Any) -> None:
+    result, _, _ = replay(
+        serving,
+        lambda n: behaviour(hang=True) if n == 0 else behaviour(headers=ANSWERED),
+        Phase("a", 100.0, 0.1, Even()),
+        timeout_ms=100.0,
+        connections=1,
+    )
+    (phase,) = result.phases
+    assert phase.lag_ms.max is not None
+    assert phase.behind_ms.max is not None
+    assert phase.behind_ms.max < phase.lag_ms.max

@@ -26,14 +26,15 @@ def test_samples_become_requests_in_order(sources: str) -> None:
     prepared = prepare(job(sources, seed=5), heard.append)
     assert heard == [1, 2, 3]
     assert [sample.inputs["text"] for sample in prepared.samples] == ["word 0 of 5", "word 1 of 5", "word 2 of 5"]
-    assert all(f"word {n} of 5".encode() in request for n, request in enumerate(prepared.requests))
-    assert prepared.requests[0].startswith(b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n")
+    plain = [template.plain for template in prepared.templates]
+    assert all(f"word {n} of 5".encode() in request for n, request in enumerate(plain))
+    assert prepared.templates[0].plain.startswith(b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n")
     assert prepared.score is None
 
 
 def test_a_models_name_is_quoted_in_the_path(sources: str) -> None:
     prepared = prepare(job(sources, model="a b/c"))
-    assert prepared.requests[0].startswith(b"POST /v2/models/a%20b%2Fc/infer HTTP/1.1\r\n")
+    assert prepared.templates[0].plain.startswith(b"POST /v2/models/a%20b%2Fc/infer HTTP/1.1\r\n")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,15 @@ def records_of(*rows: tuple[int, float, float, Outcome] | tuple[int, float, floa
     for phase, intended, latency, outcome, *cause in rows:
         reason, stage = cause or ("", "")
         records.add(
-            phase=phase, intended=intended, lag=0.001, latency=latency, outcome=outcome, reason=reason, stage=stage
+            number=len(records),
+            phase=phase,
+            intended=intended,
+            behind=0.0005,
+            lag=0.001,
+            latency=latency,
+            outcome=outcome,
+            reason=reason,
+            stage=stage,
         )
     return records
 
@@ -51,6 +59,7 @@ def test_latency_is_of_answered_and_late_ones() -> None:
     assert (steady.latency_ms.p50, steady.latency_ms.p99, steady.latency_ms.max) == (30.0, 150.0, 150.0)
     assert (burst.latency_ms.p50, burst.latency_ms.max) == (20.0, 20.0)
     assert steady.lag_ms.max == pytest.approx(1.0)
+    assert steady.behind_ms.p99 == pytest.approx(0.5)
 
 
 def test_reasons_say_why_and_where_the_most_frequent_first() -> None:
@@ -86,7 +95,15 @@ def test_a_stopped_run_counts_only_the_time_it_ran() -> None:
 def test_lag_leaves_out_what_was_never_sent() -> None:
     records = records_of((0, 0.1, 0.3, Outcome.ANSWERED))
     records.add(
-        phase=0, intended=0.2, lag=math.nan, latency=1.0, outcome=Outcome.FAILED, reason="no_connection", stage=""
+        number=1,
+        phase=0,
+        intended=0.2,
+        behind=0.0,
+        lag=math.nan,
+        latency=1.0,
+        outcome=Outcome.FAILED,
+        reason="no_connection",
+        stage="",
     )
     (steady,) = phase_results(PHASES[:1], records, slo=0.1, ran=2.0)
     assert steady.lag_ms.max == pytest.approx(1.0)

@@ -1,22 +1,36 @@
 """A plan that never changes: the most accurate variants that meet the objective on the cores given.
 
-All lanes of the machine share its cores: each stage has a lane for every core, and a core goes to whichever item is
+All lanes of a machine share its cores: each stage has a lane for every core, and a core goes to whichever item is
 due first. That needs no partition of few cores among many stages, and none of them idles while work waits.
+
+`static_plan` knows cores but no demand. `Static` makes an autoscaler of it: the baseline that is provisioned once, for
+the cores there are or, by the planner, for the demand that is stated.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
+from msgspec import Meta, Struct
+
+from triscale.core.cluster import Node, NodeId
 from triscale.core.graph import Graph
 from triscale.core.plan import PathPlan, Plan, ReplicaGroup, StagePlan, VariantPlan
 from triscale.core.profile import Profile
+from triscale.core.settings import Settings
+from triscale.core.snapshot import Snapshot
+from triscale.errors import ConfigError
+from triscale.policy.autoscalers.interface import Setting
+from triscale.policy.autoscalers.options import read_options
+from triscale.policy.autoscalers.pooled import PooledPlanner
 from triscale.policy.latency import LatencyModel
+from triscale.policy.optimise.ways import routes
 
-__all__ = ["static_plan"]
+__all__ = ["Static", "StaticOptions", "needed", "on_nodes", "static_plan"]
 
 _HEADROOM = 0.6
 """Part of the SLO that an otherwise idle pipeline may use; the rest is for waiting."""
@@ -29,6 +43,84 @@ with the identity and digits examples. Nothing next to real models, much next to
 _BATCH_GAIN = 0.95
 """A larger batch is chosen only when it makes an item at least 5 % cheaper."""
 _MOST_COMBINATIONS = 20_000
+
+
+class StaticOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`policy.options` of `static`."""
+
+    demand: Annotated[Annotated[float, Meta(ge=0.0)] | None, Meta(description="a number of requests/s from 0 on")] = (
+        None
+    )
+    """What the planner is to provide for, at the highest accuracy and with the fewest cores; None: all cores are used,
+    for the most accurate variants that an idle pipeline runs in 60 % of the SLO, however many requests come."""
+    cores: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="a whole number of cores, at least 1")] = None
+    """Most cores that are used; None = all."""
+    variants: Annotated[Mapping[str, str], Meta(description="stages with the name of a variant for each")] = {}
+    """Stage -> its variant; the rest is chosen. Not with `demand`, for which the planner chooses."""
+
+
+class Static:
+    """See the module. `options` are `StaticOptions`. The expected demand does not change its plan."""
+
+    name = "static"
+    tick_s = 1.0
+    dispatch = Settings()
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self.options = options = read_options(self.name, StaticOptions, setting.options)
+        self._cores = sum(int(node.cores) for node in setting.nodes if node.ready)
+        problems = [*_unknown_variants(setting.graph, options.variants)]
+        if options.demand is not None and options.variants:
+            problems.append(
+                "policy.options.variants: are chosen by the planner where `demand` is stated; leave one of them out"
+            )
+        if self._cores < 1 or (options.cores or 1) > self._cores:
+            problems.append(f"policy.options.cores: is {options.cores or 1}, but the nodes have {self._cores}")
+        if problems:
+            raise ConfigError(*problems)
+
+    def first(self, demand: float) -> Plan:  # noqa: ARG002 - it is provisioned for what its options say
+        """The plan."""
+        setting, options = self._setting, self.options
+        cores = options.cores or self._cores
+        planner = PooledPlanner(setting)
+        if options.demand is None:
+            plan = static_plan(setting.graph, setting.profile, cores, options.variants)
+        else:
+            plan = planner.plan(options.demand, cores)
+            cores = needed(plan, cores)
+        return on_nodes(planner, plan, setting.nodes, cores)
+
+    def decide(self, snapshot: Snapshot) -> Plan:
+        """The same plan."""
+        return snapshot.plan
+
+
+def needed(plan: Plan, cores: int) -> int:
+    """How many of so many cores a plan of the pooled planner is to have: all, unless the best variants need fewer."""
+    return max(1, math.ceil(plan.cores - 1e-9)) if plan.mode == "hardware" else cores
+
+
+def on_nodes(planner: PooledPlanner, plan: Plan, nodes: Sequence[Node], cores: int) -> Plan:
+    """The plan on so many cores of as few nodes as have them, in their order; the other nodes grant nothing."""
+    grants: dict[NodeId, int] = {}
+    for node in nodes:
+        here = min(cores, int(node.cores)) if node.ready else 0
+        if here > 0:
+            grants[node.id] = here
+            cores -= here
+    return planner.spread(plan, grants, list(grants))
+
+
+def _unknown_variants(graph: Graph, variants: Mapping[str, str]) -> Iterator[str]:
+    for stage, variant in variants.items():
+        where = f"policy.options.variants.{stage}"
+        if stage not in graph.stages:
+            yield f"{where}: the pipeline has no such stage; it has {', '.join(graph.stages)}"
+        elif variant not in graph.variants[graph.stage(stage)]:
+            known = ", ".join(graph.variants[graph.stage(stage)])
+            yield f"{where}: there is no variant {variant!r}; there are {known}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +192,13 @@ def _unknown(graph: Graph, fixed: Mapping[int, int]) -> _Choice:
         for s, accuracies in enumerate(graph.accuracy)
     )
     specs = [graph.pipeline.stages[name].variants[best[s]] for s, name in enumerate(graph.stages)]
-    accuracy = math.prod(graph.accuracy[s][v] for s, v in enumerate(best))
-    return _Choice(best, tuple(min(32, spec.max_batch) for spec in specs), 0.0, 0.0, accuracy)
+    return _Choice(best, tuple(min(32, spec.max_batch) for spec in specs), 0.0, 0.0, _accuracy(graph, best))
+
+
+def _accuracy(graph: Graph, variants: tuple[int, ...]) -> float:
+    """End to end: the mean over the routes from the root to the leaves."""
+    every = routes(graph)
+    return sum(math.prod(graph.accuracy[s][variants[s]] for s in route) for route in every) / len(every)
 
 
 def _choices(graph: Graph, profile: Profile, cores: int, fixed: Mapping[int, int]) -> Iterator[_Choice]:
@@ -123,9 +220,7 @@ def _choices(graph: Graph, profile: Profile, cores: int, fixed: Mapping[int, int
             rounds = max(1.0, visits[s] / (cores * batches[s]))
             ends[s] = starts + rounds * models[s][v](batches[s], 1, cores)
         names = {stage: graph.variants[s][variants[s]] for s, stage in enumerate(graph.stages)}
-        accuracy = measured.get(
-            tuple(sorted(names.items())), math.prod(graph.accuracy[s][v] for s, v in enumerate(variants))
-        )
+        accuracy = measured.get(tuple(sorted(names.items())), _accuracy(graph, variants))
         yield _Choice(variants, batches, max(ends), work, accuracy)
 
 

@@ -35,7 +35,8 @@ def violations(plan: Plan, graph: Graph, profile: Profile, nodes: Sequence[Node]
     """The constraints that the plan breaks, in words; none for a plan that sheds everything."""
     if plan.served_fraction <= 0.0:
         return []
-    checker = _Checker(plan, graph, profile, [node for node in nodes if node.ready], settings)
+    ready = [node for node in nodes if node.ready]
+    checker = _Checker(plan, graph, profile, ready, settings.bounded_by(graph.pipeline))
     return [*checker.shares(), *checker.capacity(), *checker.latency(), *checker.accuracy(), *checker.room()]
 
 

@@ -73,7 +73,7 @@ class Problem:
         """Compile. `nodes` may be a number: the cores of the only node. `drift`: (stage, variant) -> how many times
         slower than profiled it runs now. Raises ConfigError for what the profile lacks or gets wrong.
         """
-        settings = settings if settings is not None else Settings()
+        settings = (settings if settings is not None else Settings()).bounded_by(graph.pipeline)
         machines = (Node(id=NodeId("node"), cores=nodes),) if isinstance(nodes, int) else tuple(nodes)
         problems = [*_broken(graph, profile, settings), *_broken_demand(demand), *_broken_nodes(machines)]
         if problems:
@@ -108,8 +108,14 @@ class Problem:
             demand=demand,
             nodes=machines,
             running=running if running is not None else self.running,
-            memo=self.memo if machines == self.nodes else {},
+            memo=self.memo if machines == self.nodes or self._differ_in_cores(machines) else {},
         )
+
+    def _differ_in_cores(self, nodes: Sequence[Node]) -> bool:
+        """Whether only cores that are shared differ: what is known per number of cores then holds for these too."""
+        return self.settings.sharing == "shared" and [(n.memory_bytes, n.gpus) for n in nodes] == [
+            (n.memory_bytes, n.gpus) for n in self.nodes
+        ]
 
     @property
     def budget_s(self) -> float:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from triscale.core.pipeline import Pipeline
 from triscale.errors import ConfigError
 from triscale.policy.latency import Quantile
 from triscale.policy.waiting import WaitRule
@@ -43,7 +44,7 @@ class Settings:
     batches: tuple[int, ...] = ()
     """Batch sizes to choose from; empty: those measured and the powers of two between them."""
     replicas: Mapping[str, ReplicaBounds] = field(default_factory=dict)
-    """Stage -> bounds; a stage not named has at least one replica."""
+    """Stage -> bounds; a stage not named has those of the pipeline file."""
     replica_cores: int | None = None
     """Most cores of one replica; None: a replica may fill its node, so that there are as few as can be."""
     gap: float = 1e-4
@@ -61,6 +62,15 @@ class Settings:
     def bounds(self, stage: str) -> ReplicaBounds:
         """The replica bounds of a stage."""
         return self.replicas.get(stage, ReplicaBounds())
+
+    def bounded_by(self, pipeline: Pipeline) -> Settings:
+        """The same with the pipeline's own replica bounds for the stages that `replicas` does not name."""
+        stated = {
+            name: ReplicaBounds(stage.min_replicas, stage.max_replicas)
+            for name, stage in pipeline.stages.items()
+            if name not in self.replicas and (stage.min_replicas > 1 or stage.max_replicas is not None)
+        }
+        return replace(self, replicas={**self.replicas, **stated}) if stated else self
 
     def _broken(self) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []

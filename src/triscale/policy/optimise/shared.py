@@ -28,6 +28,8 @@ __all__ = ["Mixed", "best_shared"]
 _WAITS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65)
 """Waits that are assumed, all stages of the longest route together, as parts of the SLO."""
 _HALVINGS = 12
+_LANES = 16
+"""Numbers of lanes that waits are computed for at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def _by_threads(problem: Problem, most: int) -> list[Problem]:
             for threads in counts
         ]
         problem.memo["by_threads"] = found
-    return [replace(narrow, demand=problem.demand) for narrow in found]
+    return [replace(narrow, demand=problem.demand, nodes=problem.nodes) for narrow in found]
 
 
 def _assumed(problem: Problem) -> list[Problem]:
@@ -90,22 +92,20 @@ def _assumed(problem: Problem) -> list[Problem]:
         per_stage = problem.graph.pipeline.slo_s / problem.depth
         found = [replace(problem, reserved_s=part * per_stage, memo={}) for part in _WAITS]
         problem.memo["assumed"] = found
-    return [replace(tight, demand=problem.demand) for tight in found]
+    return [replace(tight, demand=problem.demand, nodes=problem.nodes) for tight in found]
 
 
 def _all_carried(problem: Problem, most: int) -> tuple[Mixed, Mode] | None:
     """All requests carried, on as few cores as carry them at the highest accuracy there is."""
-    best = _most_accurate(problem, most)
+    best = _best_variants(problem, most)
     if best is None:
-        return None
-    highest = float(compiled(problem).ways.accuracy.max())
-    if best.accuracy < highest - 1e-9:
-        return best, "accuracy"
+        mixed = _most_accurate(problem, most)
+        return (mixed, "accuracy") if mixed is not None else None
     low, high = 0, most
     while high - low > 1:
         middle = (low + high) // 2
-        fewer = _most_accurate(problem, middle)
-        if fewer is not None and fewer.accuracy >= highest - 1e-9:
+        fewer = _best_variants(problem, middle)
+        if fewer is not None:
             best, high = fewer, middle
         else:
             low = middle
@@ -116,9 +116,30 @@ def _aims(mixed: Mixed) -> tuple[float, float]:
     return (round(mixed.accuracy, 9), -mixed.utilisation)
 
 
+def _best_variants(problem: Problem, cores: int) -> Mixed | None:
+    """All requests on the most accurate variants, on so many cores of each node; None where those do not carry them.
+
+    What `_most_accurate` would find then, without the mixes in between.
+    """
+    each = _each(problem, cores)
+    highest = float(compiled(problem).ways.accuracy.max()) - 1e-9
+    for tight in _assumed(problem):
+        for hull in hulls_of(tight):
+            if hull.value(each) >= highest:
+                mixed = _at_cost(tight, hull, cores, min(each, hull.cost[-1]))
+                if mixed is not None and mixed.accuracy >= highest:
+                    return mixed
+    return None
+
+
+def _each(problem: Problem, cores: int) -> float:
+    """Core-seconds that there are for each request."""
+    return cores * len(problem.nodes) / problem.demand if problem.demand > 0.0 else math.inf
+
+
 def _most_accurate(problem: Problem, cores: int) -> Mixed | None:
     """The most accurate mix that carries all requests on so many cores of each node."""
-    each = cores * len(problem.nodes) / problem.demand if problem.demand > 0.0 else math.inf
+    each = _each(problem, cores)
     candidates = [
         (hull.value(each), i, hull, tight) for i, tight in enumerate(_assumed(problem)) for hull in hulls_of(tight)
     ]
@@ -219,14 +240,17 @@ def _waits(problem: Problem, hull: Hull, lanes: int) -> dict[int, WaitTable]:
     """Per way of the hull, the wait for one of the lanes over their load; empty where waits are not predicted."""
     if problem.settings.wait != "queue":
         return {}
-    found: dict[int, WaitTable] | None = problem.memo.get(f"waits {hull.budgets} {lanes}")
+    # Computed for many numbers of lanes at once, which takes hardly longer than for one: the next plan is at hand.
+    block = (lanes - 1) // _LANES
+    found: dict[int, WaitTable] | None = problem.memo.get(f"waits {hull.budgets} {block}")
     if found is None:
-        pools = [_pool(problem, hull, row) for row in hull.rows]
-        columns = np.array(pools)[:, :, None]
-        pool = Pool(float(lanes), columns[:, 0], columns[:, 1], columns[:, 2], columns[:, 3], 1.0, columns[:, 4])
-        seconds: Array = wait_quantile(pool, np.array(LOADS)[None, :], problem.settings.wait_quantile)
-        found = {row: WaitTable([1], seconds[i : i + 1]) for i, row in enumerate(hull.rows)}
-        problem.memo[f"waits {hull.budgets} {lanes}"] = found
+        counts = range(block * _LANES + 1, (block + 1) * _LANES + 1)
+        pools = np.array([_pool(problem, hull, row) for row in hull.rows])[:, :, None, None]
+        batch, first_s, full_s, burst, scv = (pools[:, column] for column in range(5))
+        pool = Pool(np.array(counts, float)[None, :, None], batch, first_s, full_s, burst, 1.0, scv)
+        seconds: Array = wait_quantile(pool, np.array(LOADS)[None, None, :], problem.settings.wait_quantile)
+        found = {row: WaitTable(counts, seconds[i]) for i, row in enumerate(hull.rows)}
+        problem.memo[f"waits {hull.budgets} {block}"] = found
     return found
 
 

@@ -30,7 +30,7 @@ from triscale.policy.optimise.problem import Problem
 from triscale.policy.optimise.relax import decision_price
 from triscale.policy.optimise.shared import best_shared
 
-__all__ = ["Solver", "solve"]
+__all__ = ["Solver", "best_suffice", "solve"]
 
 Solver: TypeAlias = Literal["auto", "dp", "milp", "greedy"]
 """`dp`: one variant per stage. `milp`: mixes of variants, exact. `greedy`: mixes of two ways, at once. `auto`: the
@@ -47,6 +47,11 @@ def solve(problem: Problem, solver: Solver = "auto", *, clock: Callable[[], floa
     started = clock() if clock else 0.0
     plan = _Solving(problem, solver, clock, started).plan()
     return msgspec.structs.replace(plan, solve_s=clock() - started) if clock else plan
+
+
+def best_suffice(problem: Problem, solver: Solver = "auto", *, clock: Callable[[], float] | None = None) -> bool:
+    """Whether the most accurate variants carry all the demand: what `solve` would find out first."""
+    return _Solving(problem, solver, clock, clock() if clock else 0.0).best_suffice()
 
 
 class _Solving:
@@ -82,6 +87,14 @@ class _Solving:
             return self._overload()
         return self._plan(found.decision, "accuracy", "milp", found.gap)
 
+    def best_suffice(self) -> bool:
+        """Whether the plan's mode is `hardware`, without looking for any other."""
+        if self._impossible() is not None:
+            return False
+        if self.problem.settings.sharing == "shared":
+            return self._shared().mode == "hardware"
+        return self._hardware() is not None
+
     def _impossible(self) -> str | None:
         """Why no request at all can be served; None where some can."""
         problem = self.problem
@@ -114,6 +127,15 @@ class _Solving:
         )
 
     def _shared(self) -> Plan:
+        replicas = len(self.problem.nodes)
+        for name in self.problem.graph.stages:
+            bounds = self.problem.settings.bounds(name)
+            if replicas < bounds.least or (bounds.most is not None and replicas > bounds.most):
+                rule = f"at least {bounds.least}" if replicas < bounds.least else f"at most {bounds.most}"
+                return self._empty(
+                    f"where cores are shared every node has one replica of each stage, so {replicas} of {name}, "
+                    f"but it must have {rule}: change the bounds, or use `sharing: dedicated`"
+                )
         best = best_shared(self.problem)
         if best is None:
             return self._empty(

@@ -6,7 +6,10 @@ instance, and where even the most cores do not carry the rate, for extra instanc
 (2024) and the authors' later one (2025) differ in head-room, rounding and how they think of waiting; the decisions of
 both are in the tests (Razavi et al., arXiv 2407.14843, and github.com/mehransi/Themis at b01017f and 8b3bfdd).
 
-triscale does not plan with this: see `dp.py`. Latencies here are in milliseconds and rates whole requests/s, as there.
+triscale does not plan with this: see `dp.py`; the baselines of Themis's family do, through
+`policy/autoscalers/programs.py`. Latencies here are in milliseconds and rates whole requests/s, as there. What the
+authors' code has no need of (more than one item per request, a cluster of another size, stages with smaller batches)
+has their value as its default.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Instances", "Revision", "StageModel", "horizontal", "vertical"]
+__all__ = ["Instances", "Revision", "StageModel", "horizontal", "performance", "vertical"]
 
 Revision: TypeAlias = Literal["2024", "2025"]
 
-_MOST_CORES_2024 = 32
-"""The cores of the paper's cluster: its horizontal program looks at them from the second stage on."""
+_CLUSTER_CORES = 32
+"""The cores of the paper's cluster: the horizontal program of 2024 looks at them from the second stage on."""
+_ANY_BATCH = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,9 @@ class StageModel:
     memory_gb: float = 1.0
     latency_factor: float = 1.0
     batch_factor: float = 1.0
+    items: float = 1.0
+    """Items that a request becomes at this stage, above 0."""
+    most_batch: int = _ANY_BATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +63,27 @@ class _Option:
 
 
 def horizontal(
-    stages: Sequence[StageModel], slo_ms: int, rate: int, most_batch: int, revision: Revision, most_cores: int = 1
+    stages: Sequence[StageModel],
+    slo_ms: int,
+    rate: int,
+    most_batch: int,
+    revision: Revision,
+    most_cores: int = 1,
+    cluster_cores: int = _CLUSTER_CORES,
 ) -> list[Instances] | None:
     """Fewest one-core instances per stage; None where the SLO cannot be met. The 2025 revision weighs memory too,
-    and can choose up to `most_cores` cores per instance.
+    and can choose up to `most_cores` cores per instance; the 2024 one uses at most `cluster_cores` in all.
     """
 
     def options(index: int, spent: float) -> Iterator[_Option]:
         stage = stages[index]
         for cores in range(1, most_cores + 1):
-            for batch in range(1, most_batch + 1):
-                ms, capacity = _run(stage, batch, cores, rate, revision)
+            for batch in range(1, min(most_batch, stage.most_batch) + 1):
+                ms, capacity = performance(stage, batch, cores, rate, revision)
                 if capacity < 1:
                     continue
-                count = math.ceil(_demand(rate, revision) / capacity)
-                if revision == "2024" and index > 0 and spent + count > _MOST_CORES_2024:
+                count = math.ceil(_demand(rate * stage.items, revision) / capacity)
+                if revision == "2024" and index > 0 and spent + count > cluster_cores:
                     continue
                 cost = count if revision == "2024" else count * (stage.memory_gb + 18 * cores)
                 yield _Option(ms, cost, Instances(count, cores, batch))
@@ -93,9 +106,9 @@ def vertical(
         def options(index: int, _spent: float) -> Iterator[_Option]:
             stage, count = stages[index], running[index]
             for cores in range(1, most_cores + 1):
-                for batch in range(1, most_batch + 1):
-                    ms, capacity = _run(stage, batch, cores, carried, revision)
-                    if count * capacity >= _demand(carried, revision):
+                for batch in range(1, min(most_batch, stage.most_batch) + 1):
+                    ms, capacity = performance(stage, batch, cores, carried, revision)
+                    if count * capacity >= _demand(carried * stage.items, revision):
                         yield _Option(ms, cores, Instances(count, cores, batch))
 
         return _cheapest(len(stages), slo_ms, options)
@@ -112,30 +125,33 @@ def vertical(
         return None
     rest = rate - low
     extra = [
-        math.ceil(rest / _run(stage, chosen.batch, chosen.cores, rest, revision)[1]) if rest else 0
+        math.ceil(rest * stage.items / max(1, performance(stage, chosen.batch, chosen.cores, rest, revision)[1]))
+        if rest
+        else 0
         for stage, chosen in zip(stages, found, strict=True)
     ]
     return found, extra
 
 
-def _run(stage: StageModel, batch: int, cores: int, rate: int, revision: Revision) -> tuple[int, int]:
-    """(milliseconds with the wait for a full batch, requests/s) of an instance."""
+def performance(stage: StageModel, batch: int, cores: int, rate: float, revision: Revision) -> tuple[int, int]:
+    """(milliseconds with the wait for a full batch, items/s) of an instance while `rate` requests/s arrive."""
+    arriving = rate * stage.items
     if revision == "2024":
         service = stage.alpha * batch / cores + stage.beta * batch + stage.gamma / cores + stage.zeta
-        ms = round(service) + int((batch - 1) * 1000 / rate)
+        ms = max(1, round(service) + int((batch - 1) * 1000 / arriving))
         return ms, int(1000 * batch / ms)
     # A tenth of l(1, 1) more in the fixed part, everything rounded up, and the 99th percentile of a sum of
     # exponential gaps taken as the sum of their 99th percentiles.
     beta = stage.beta * stage.batch_factor
     fixed = math.ceil(stage.zeta + 0.1 * (stage.alpha + beta + stage.gamma + stage.zeta))
     service = stage.alpha * batch / cores + beta * batch + stage.gamma / cores + fixed
-    ms = math.ceil(stage.latency_factor * service)
-    return ms + math.ceil((batch - 1) / rate * math.log(100) * 1000), int(1000 * batch / ms)
+    ms = max(1, math.ceil(stage.latency_factor * service))
+    return ms + math.ceil((batch - 1) / arriving * math.log(100) * 1000), int(1000 * batch / ms)
 
 
-def _demand(rate: int, revision: Revision) -> int:
+def _demand(items_per_s: float, revision: Revision) -> float:
     """What the instances of a stage must carry: in 2025 one standard deviation of a Poisson count more."""
-    return rate if revision == "2024" else round(rate + math.sqrt(rate))
+    return items_per_s if revision == "2024" else round(items_per_s + math.sqrt(items_per_s))
 
 
 def _cheapest(stages: int, slo_ms: int, options: Callable[[int, float], Iterator[_Option]]) -> list[Instances] | None:

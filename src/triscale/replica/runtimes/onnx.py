@@ -7,7 +7,7 @@ output is split along that axis again, and goes to the client at a leaf, to ever
 - `emit: {child: [output, ...]}` - which outputs each child gets; where it is given, the others go to the client.
 - `providers: [...]` - ONNX Runtime's execution providers, most wanted first; the CPU's by default.
 
-One session serves all lanes at once. `session` is for authors of models who use ONNX Runtime themselves.
+One session serves all lanes at once (`sessions.py`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ import numpy.typing as npt
 from triscale.core.model import Data, Item, Model, Rejected, Resources, Result
 from triscale.core.pipeline import Variant
 from triscale.errors import ModelError
+from triscale.replica.runtimes.sessions import LiveSession, session
 
-__all__ = ["OnnxModel", "build", "session"]
+__all__ = ["LiveSession", "OnnxModel", "build", "session"]
 
 Array: TypeAlias = "npt.NDArray[np.generic]"
 
@@ -43,29 +44,6 @@ _DTYPES: Mapping[str, type[np.generic]] = {
     "tensor(double)": np.float64,
     "tensor(string)": np.object_,
 }
-
-
-def session(path: str | Path, threads: int = 1, providers: Sequence[str] = ("CPUExecutionProvider",)) -> Any:
-    """An `onnxruntime.InferenceSession` fit for lanes; ModelError when it cannot be made.
-
-    Several lanes may call its `run` at once. Its threads do not spin while they wait: they would take the cores of
-    the other lanes. Raising `threads` later needs a new session.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ModelError(
-            f"ONNX Runtime cannot be imported ({error}); install it with: pip install triscale[onnx]"
-        ) from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
-    except Exception as error:  # its exceptions have no common base but this one
-        raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
 
 
 class _Options(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,7 +73,7 @@ class OnnxModel(Model):
             self._options = msgspec.convert(options, _Options)
         except msgspec.ValidationError as error:
             raise ModelError(f"its options are wrong: {error}") from None
-        self._session = session(self._path, resources.threads, self._options.providers)
+        self._session = LiveSession(self._path, resources.threads, self._options.providers)
         self._inputs = [_Input(given) for given in self._session.get_inputs()]
         self._outputs = [given.name for given in self._session.get_outputs()]
         emit = self._options.emit
@@ -117,15 +95,24 @@ class OnnxModel(Model):
 
     def warmup(self) -> None:
         """Run one item of zeros, every free dimension 1, if the model takes that."""
+        self._warm_up(self._session)
+
+    def _warm_up(self, which: Any) -> None:
         zeros: dict[str, Array] = {given.name: given.zeros() for given in self._inputs}
         try:
-            self._session.run(None, zeros)
+            which.run(None, zeros)
         except Exception as error:  # noqa: BLE001 - a model may well need larger extents; its first batch is slower then
             print(f"not warmed up: {error}", flush=True)  # noqa: T201 - the parent logs it
 
+    def prepare_threads(self, threads: int) -> None:
+        """Make a session of so many threads beside the one in use."""
+        made = self._session.prepare(threads)
+        if made is not None:
+            self._warm_up(made)
+
     def set_threads(self, threads: int) -> None:
-        """Make a session of so many threads beside the old one, and change over."""
-        self._session = session(self._path, threads, self._options.providers)
+        """Change over to it."""
+        self._session.use(threads)
 
     def predict(self, batch: list[Item]) -> list[Result | Rejected]:
         """Run the items in groups of equal shapes."""

@@ -16,6 +16,7 @@ from triscale.core.profile import PathAccuracy, inline_profile
 from triscale.errors import ConfigError
 from triscale.policy.optimise import Problem, ReplicaBounds, Settings, solve
 from triscale.policy.optimise.check import violations
+from triscale.policy.optimise.solve import best_suffice
 from triscale.testing.builders import pipeline, stage, variant
 
 Example = Callable[..., Problem]
@@ -74,6 +75,14 @@ class TestLoki:
         assert set(solve(world.at(200)).stages["detect"].variants) == {"yolov5x"}
         assert plans[4].served_fraction * 2500 == pytest.approx(plans[5].served_fraction * 5000, rel=1e-4)
 
+    @pytest.mark.parametrize("settings", [None, Settings(sharing="shared")])
+    def test_whether_the_best_suffice_is_what_the_plan_s_mode_says(
+        self, example: Example, loki: Settings, settings: Settings | None
+    ) -> None:
+        world = example("traffic_analysis/car_branch.yaml", 18, settings or loki)
+        for demand in (0.0, 100.0, 190.0, 191.0, 5000.0):
+            assert best_suffice(world.at(demand)) == (solve(world.at(demand)).mode == "hardware")
+
     def test_with_both_branches_every_frame_visits_each(self, example: Example) -> None:
         plan = solve(example("traffic_analysis/pipeline.yaml", 18).at(500))
         for name in ("detect", "vehicles", "people"):
@@ -104,7 +113,9 @@ class TestWorldsWithoutAGoodPlan:
         assert plan.accuracy == pytest.approx(0.9)
 
     def test_an_slo_below_the_fastest_path_says_by_how_much(self) -> None:
-        plan = solve(problem(two_stages(slo_ms=10.0), 5.0, settings=Settings(wait="none")))
+        world = problem(two_stages(slo_ms=10.0), 5.0, settings=Settings(wait="none"))
+        plan = solve(world)
+        assert not best_suffice(world)
         assert (plan.feasible, plan.served_fraction, plan.mode) == (False, 0.0, "overload")
         assert plan.reason.startswith("the SLO of 10 ms is 5 ms too short for the fastest path")
 
@@ -357,6 +368,45 @@ class TestCapacity:
         plan = solve(problem(two_stages(), 50.0, self.nodes(8, 8), settings))
         assert sum(group.replicas for group in plan.stages["find"].groups) >= 2
         assert sum(group.replicas for group in plan.stages["read"].groups) == 1
+
+    def test_bounds_of_the_pipeline_hold_where_the_settings_name_no_others(self) -> None:
+        spec = two_stages()
+        find = msgspec.structs.replace(spec.stages["find"], min_replicas=2, max_replicas=2)
+        spec = msgspec.structs.replace(spec, stages={**spec.stages, "find": find})
+        replicas = {}
+        for settings in (Settings(wait="none"), Settings(wait="none", replicas={"find": ReplicaBounds(3)})):
+            world = problem(spec, 50.0, self.nodes(8, 8), settings)
+            plan = solve(world)
+            profile = inline_profile(spec)
+            assert profile is not None
+            assert violations(plan, world.graph, profile, world.nodes, settings) == []
+            replicas[len(settings.replicas)] = sum(group.replicas for group in plan.stages["find"].groups)
+        assert replicas == {0: 2, 1: 3}
+
+    def test_the_checker_knows_the_bounds_of_the_pipeline(self) -> None:
+        spec = two_stages()
+        free = problem(spec, 50.0, 8, Settings(wait="none"))
+        plan = solve(free)
+        bounded = msgspec.structs.replace(spec.stages["read"], min_replicas=4)
+        spec = msgspec.structs.replace(spec, stages={**spec.stages, "read": bounded})
+        profile = inline_profile(spec)
+        assert profile is not None
+        found = violations(plan, Graph.of(spec), profile, free.nodes, Settings(wait="none"))
+        assert found == ["read: 1 replicas, allowed are 4 to None"]
+
+    @pytest.mark.parametrize(("bounds", "rule"), [(ReplicaBounds(3), "at least 3"), (ReplicaBounds(1, 1), "at most 1")])
+    def test_shared_nodes_have_a_replica_each_or_say_that_the_bounds_forbid_it(
+        self, bounds: ReplicaBounds, rule: str
+    ) -> None:
+        how = Settings(sharing="shared", replicas={"read": bounds})
+        plan = solve(problem(two_stages(), 5.0, self.nodes(4, 4), how))
+        assert plan.served_fraction == 0.0
+        assert plan.reason == (
+            "where cores are shared every node has one replica of each stage, so 2 of read, "
+            f"but it must have {rule}: change the bounds, or use `sharing: dedicated`"
+        )
+        fitting = Settings(sharing="shared", replicas={"read": ReplicaBounds(2, 2)})
+        assert solve(problem(two_stages(), 5.0, self.nodes(4, 4), fitting)).served_fraction == 1.0
 
     def test_replicas_may_be_kept_small(self) -> None:
         plan = solve(problem(two_stages(), 60.0, 8, Settings(wait="none", replica_cores=1)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,8 +60,42 @@ def test_threads_divide_the_latency_of_a_parallel_model(monkeypatch: pytest.Monk
 
 
 def test_an_unknown_option_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelError, match="the emulated runtime has no option 'paralel'; its only option is: parallel"):
+    message = "the emulated runtime has no option 'paralel'; its options are: parallel, by_threads"
+    with pytest.raises(ModelError, match=message):
         emulated(monkeypatch, paralel=True)
+
+
+@pytest.mark.parametrize("keys", [int, str], ids=["as numbers", "as text, having travelled as JSON"])
+def test_a_table_by_threads_says_what_more_of_them_take(
+    monkeypatch: pytest.MonkeyPatch, keys: Callable[[int], object]
+) -> None:
+    table = {keys(2): {keys(1): 7.0, keys(4): 10.0}, keys(4): {keys(1): 5.0, keys(4): 8.0}}
+    _, slept = emulated(monkeypatch, threads=2, by_threads=table)
+    assert slept == pytest.approx([0.25, 0.010, 0.005])
+
+
+def test_a_number_of_threads_that_is_not_stated_takes_as_long_as_the_next_lower_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, slept = emulated(monkeypatch, threads=1, by_threads={2: {1: 7.0}, 8: {1: 2.0}})
+    assert slept == pytest.approx([0.25, 0.016, 0.007])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"by_threads": {2: {1: 7.0}}, "parallel": True}, "both say what threads do; leave one out"),
+        ({"by_threads": {"two": {1: 7.0}}}, r"is threads -> batch size -> milliseconds, as in \{2: \{1: 35.0\}\}"),
+        ({"by_threads": {2: {}}}, "needs at least one batch size from 1 on"),
+        ({"by_threads": {0: {1: 1.0}}}, "for numbers of threads from 1 on"),
+        ({"by_threads": {2: {1: 0.0}}}, "with milliseconds above 0"),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_refused(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        emulated(monkeypatch, **options)  # type: ignore[arg-type]
 
 
 def test_at_a_leaf_the_client_gets_back_what_it_sent(monkeypatch: pytest.MonkeyPatch) -> None:

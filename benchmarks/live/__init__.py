@@ -1,0 +1,1 @@
+"""The papers' experiments for real, beside their simulation: `python -m benchmarks.live`."""

@@ -1,0 +1,1 @@
+"""Both papers' headline experiments, and those that join them, simulated: `python -m benchmarks.papers`."""

@@ -1,0 +1,101 @@
+"""Which autoscaler decides for a server, on which nodes, and the plan that it starts with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from triscale.app.resolve import plan_for
+from triscale.core.cluster import Node
+from triscale.core.graph import Graph
+from triscale.core.pipeline import Pipeline, Policy
+from triscale.core.plan import Plan
+from triscale.core.profile import Profile, with_measured
+from triscale.core.settings import Settings
+from triscale.engines.local import NODE
+from triscale.errors import ConfigError
+from triscale.policy.autoscalers.interface import Autoscaler, Setting
+from triscale.policy.autoscalers.registry import make_autoscaler
+
+__all__ = ["COLD_START_S", "RESIZE_S", "Chosen", "choose_policy", "data_plane", "nodes_for"]
+
+COLD_START_S = 2.0
+RESIZE_S = 0.01
+"""What a launch and a resize are expected to take here, until the first has been measured."""
+_OF_THE_FILE = frozenset({"triscale", "static"})
+"""Policies that run on the data plane that the pipeline file sets up; the others bring their published system's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a server starts with."""
+
+    plan: Plan
+    autoscaler: Autoscaler | None
+    """None: the plan never changes."""
+    warning: str = ""
+
+
+def nodes_for(pipeline: Pipeline, cores: int, cluster: Sequence[Node]) -> tuple[Node, ...]:
+    """The one node of this machine with so many cores, or the `cluster` that it is to stand for.
+
+    ConfigError where models that really run would be told of more cores than there are.
+    """
+    here = len(os.sched_getaffinity(0))
+    if not cluster:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return (Node(id=NODE, cores=cores, memory_bytes=memory),)
+    wanted = sum(int(node.cores) for node in cluster)
+    real = [name for name, stage in pipeline.stages.items() if any(v.runtime != "emulated" for v in stage.variants)]
+    if real and wanted > here:
+        raise ConfigError(
+            f"--nodes: {wanted} cores in all, but this machine has {here} and stage {real[0]!r} really computes; "
+            "only pipelines whose variants are all `runtime: emulated` can stand for a larger cluster"
+        )
+    return tuple(cluster)
+
+
+def choose_policy(
+    graph: Graph,
+    profile: Profile | None,
+    nodes: Sequence[Node],
+    variants: Mapping[str, str],
+    policy: Policy,
+    demand: float = 0.0,
+) -> Chosen:
+    """The policy's autoscaler and first plan, for about `demand` requests/s. Variants asked for are never changed.
+
+    ConfigError for an unknown policy, an unknown option, or variants that there are not.
+    """
+    graph = with_measured(graph, profile)
+    cores = sum(int(node.cores) for node in nodes)
+    if (policy.name == "static" and len(nodes) == 1 and not policy.options) or variants or profile is None:
+        warning = ""
+        if policy.name != "static" and profile is None:
+            warning = f"policy {policy.name!r} plans from a profile and there is none: the first plan stays as it is"
+        elif policy.name != "static":
+            warning = (
+                f"policy {policy.name!r} is not used: variants were asked for by name, and the plan stays as it is"
+            )
+        return Chosen(plan_for(graph, profile, cores, variants), None, warning)
+    autoscaler = make_autoscaler(
+        policy.name,
+        Setting(
+            graph=graph,
+            profile=profile,
+            nodes=nodes,
+            min_accuracy=policy.min_accuracy,
+            cold_start_s=COLD_START_S,
+            resize_s=RESIZE_S,
+            options=policy.options,
+        ),
+    )
+    return Chosen(autoscaler.first(demand), autoscaler)
+
+
+def data_plane(pipeline: Pipeline, autoscaler: Autoscaler | None) -> Settings:
+    """How the dispatcher treats lateness and overload under this autoscaler, live and simulated."""
+    if autoscaler is None or autoscaler.name in _OF_THE_FILE:
+        return pipeline.dispatch
+    return autoscaler.dispatch

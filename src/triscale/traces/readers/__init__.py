@@ -1,0 +1,1 @@
+"""Files of recorded load: counts per second, columns of a CSV, timestamps, the Azure Functions layout."""
