@@ -37,6 +37,8 @@ _PREPARED = 6
 """Times that the expected demand is doubled, at most, to be planned for before it comes."""
 _SAME_SHARE = 0.02
 """A mix whose shares differ by less is the same mix."""
+_LEARN_S = 1.0
+"""Planning anew with other latencies costs the processor that serves: no more often than this."""
 _SAME_DEMAND = 0.15
 """Batches of the same variants on the same cores are left as they are while the demand differs by less."""
 
@@ -95,6 +97,7 @@ class Triscale:
         self._headroom = 0.0
         self._expected = 0.0
         """Requests/s that the first plan was made for: believed until something has been seen."""
+        self._learn_at = 0.0
         self._latest = 0.0
         """The demand of the last decision."""
         self._learn_delays(setting.cold_start_s, setting.resize_s)
@@ -114,7 +117,10 @@ class Triscale:
 
     def decide(self, snapshot: Snapshot) -> Plan:
         """The fast tick and the slow one: what acts now, and what is launched or given back."""
-        self._planner.learn(self._drift.update(snapshot.drift, snapshot.now), snapshot.fan_out)
+        drift = self._drift.update(snapshot.drift, snapshot.now)
+        if snapshot.now >= self._learn_at:
+            self._learn_at = snapshot.now + _LEARN_S
+            self._planner.learn(drift, snapshot.fan_out)
         self._learn_delays(snapshot.cold_start_s, snapshot.resize_s)
         self._cores = {node.id: int(node.cores) for node in snapshot.nodes if node.ready}
         demand = self._demand(snapshot)
