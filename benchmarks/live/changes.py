@@ -32,7 +32,7 @@ from triscale.wire.payload import pack
 _EVERY_S = 0.01
 _TICK_S = 0.02
 _LONGEST_S = 1800.0
-_NODES = tuple(Node(id=NodeId(f"node-{i}"), cores=16) for i in range(2))
+_NODES = (Node(id=NodeId("node"), cores=32),)
 _VARIANTS = (
     Variant(name="large", runtime="emulated", latency_ms={1: 4.0, 8: 12.0}, max_batch=8),
     Variant(name="small", runtime="emulated", latency_ms={1: 2.0, 8: 6.0}, max_batch=8, accuracy=0.9),
