@@ -29,7 +29,7 @@ from triscale.core.snapshot import Phase, Snapshot
 from triscale.serve.service import Call, Reply
 from triscale.wire.payload import pack
 
-_EVERY_S = 0.01
+_EVERY_S = 0.004
 _TICK_S = 0.02
 _LONGEST_S = 1800.0
 _NODES = (Node(id=NodeId("node"), cores=32),)
