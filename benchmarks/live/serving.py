@@ -19,8 +19,10 @@ from triscale.app.system import Options, System
 from triscale.clock import SystemClock
 from triscale.control.loop import Controller
 from triscale.core.graph import Graph
+from triscale.core.plan import Plan
+from triscale.core.snapshot import Snapshot
 from triscale.observe.window import ArrivalWindow
-from triscale.policy.autoscalers.interface import Setting
+from triscale.policy.autoscalers.interface import Autoscaler, Setting
 from triscale.policy.autoscalers.registry import make_autoscaler
 from triscale.policy.latency import LatencyModel
 
@@ -45,6 +47,20 @@ class _Arrivals(ArrivalWindow):
             super().__init__(self.start)
             self.begun.set()
         super().arrived(now, requests)
+
+
+class _FromStart:
+    """An autoscaler that sees seconds since the start of the trace, as in the simulation."""
+
+    def __init__(self, inner: Autoscaler, arrivals: _Arrivals) -> None:
+        self.name, self.tick_s, self.dispatch = inner.name, inner.tick_s, inner.dispatch
+        self.first = inner.first
+        self._inner = inner
+        self._arrivals = arrivals
+
+    def decide(self, snapshot: Snapshot) -> Plan:
+        """See `Autoscaler`."""
+        return self._inner.decide(msgspec.structs.replace(snapshot, now=snapshot.now - self._arrivals.start))
 
 
 async def serve(setup: Setup, complaints: Callable[[], tuple[str, ...]]) -> None:
@@ -88,6 +104,7 @@ async def serve(setup: Setup, complaints: Callable[[], tuple[str, ...]]) -> None
     # As in the simulation, nothing is decided before the trace begins.
     controller, system.controller = system.controller, None
     assert controller is not None
+    controller.autoscaler = _FromStart(autoscaler, arrivals)
     await system.start()
     try:
         engine.delay(case.world.cold_start_s, case.world.resize_s)
