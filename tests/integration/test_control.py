@@ -13,7 +13,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -42,6 +42,7 @@ from triscale.testing.clock import ManualClock
 from triscale.testing.loop import manual_loop
 from triscale.wire.payload import pack
 
+T = TypeVar("T")
 MANY = 500
 TICK_S = 0.02
 NODES = (Node(id=NodeId("n-1"), cores=8), Node(id=NodeId("n-2"), cores=8))
@@ -102,8 +103,8 @@ class Script:
         return next(self._plans)
 
 
-async def at_once(decide: Callable[[Snapshot], Plan], snapshot: Snapshot) -> Plan:
-    return decide(snapshot)
+async def at_once(work: Callable[[], T], /) -> T:
+    return work()
 
 
 class Load:
@@ -155,7 +156,7 @@ class Scene:
         await asyncio.sleep(0.0)
         await self.actuator.take_over(self._plan)
         controller = Controller(
-            self.policy, self.actuator, self._look, self._plan, self.clock, check=self._impossible, decide=at_once
+            self.policy, self.actuator, self._look, self._plan, self.clock, check=self._impossible, think=at_once
         )
         self._controller = controller
         self._tasks.append(loop.create_task(controller.run()))
@@ -353,7 +354,7 @@ class World:
         )
         assert self.system.controller is not None
         self.controller = self.system.controller
-        self.controller._decide = at_once  # a thread would take real time
+        self.controller._think = at_once  # a thread would take real time
         self.load = Load(self.system.runner, clock, every_s)
 
     @property

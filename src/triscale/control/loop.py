@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol, TypeVar
 
 from triscale.clock import Clock, wall
 from triscale.control.actuator import Actuator
@@ -20,18 +22,30 @@ from triscale.observe.decisions import DecisionLog, decision_of
 from triscale.observe.recorder import ControlRecorder
 from triscale.policy.autoscalers.interface import Autoscaler, Provident
 
-__all__ = ["Controller"]
+__all__ = ["Controller", "Think", "in_thread"]
 
 _log = logging.getLogger("triscale.control")
 
 
-async def _in_thread(decide: Callable[[Snapshot], Plan], snapshot: Snapshot) -> Plan:
-    deciding = asyncio.ensure_future(asyncio.to_thread(decide, snapshot))
+_T = TypeVar("_T")
+
+
+class Think(Protocol):
+    """Where an autoscaler computes."""
+
+    async def __call__(self, work: Callable[[], _T], /) -> _T:
+        """What `work` returns; cancelled, it is over when `work` is."""
+        ...
+
+
+async def in_thread(work: Callable[[], _T], /) -> _T:
+    """In a thread, so that requests flow meanwhile."""
+    computing = asyncio.ensure_future(asyncio.to_thread(work))
     try:
-        return await asyncio.shield(deciding)
+        return await asyncio.shield(computing)
     except asyncio.CancelledError:
         # A thread cannot be stopped, and whoever asks the same autoscaler next must find it idle.
-        await asyncio.wait([deciding])
+        await asyncio.wait([computing])
         raise
 
 
@@ -48,7 +62,7 @@ class Controller:
         *,
         check: Callable[[Plan], list[str]] = lambda _plan: [],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        decide: Callable[[Callable[[Snapshot], Plan], Snapshot], Awaitable[Plan]] = _in_thread,
+        think: Think = in_thread,
         decisions: DecisionLog | None = None,
         recorder: ControlRecorder | None = None,
     ) -> None:
@@ -65,7 +79,7 @@ class Controller:
         self._check = check
         self._clock = clock
         self._sleep = sleep
-        self._decide = decide
+        self._think = think
         self._recorder = recorder or ControlRecorder()
 
     async def run(self) -> None:
@@ -82,7 +96,7 @@ class Controller:
         """Nothing has changed: let the autoscaler think ahead, so that it need not when something does."""
         if isinstance(self.autoscaler, Provident):
             try:
-                await asyncio.to_thread(self.autoscaler.prepare)
+                await self._think(self.autoscaler.prepare)
             except Exception:  # noqa: BLE001 - as when deciding
                 self.failures += 1
                 _log.exception("policy %s could not prepare", self.autoscaler.name)
@@ -93,7 +107,7 @@ class Controller:
         began = self._clock.now()
         try:
             snapshot = self._look(self.plan)
-            plan = await self._decide(self.autoscaler.decide, snapshot)
+            plan = await self._think(partial(self.autoscaler.decide, snapshot))
         except Exception:  # noqa: BLE001 - whatever a policy does, requests go on being served
             self.failures += 1
             _log.exception("policy %s could not decide; the last plan stays in force", self.autoscaler.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 from triscale.control.loop import Controller
 from triscale.core.plan import Plan, ReplicaGroup, StagePlan, VariantPlan
@@ -12,6 +13,8 @@ from triscale.core.settings import Settings
 from triscale.core.snapshot import Snapshot
 from triscale.observe.decisions import Decision, DecisionLog
 from triscale.observe.recorder import ControlRecorder
+
+T = TypeVar("T")
 
 
 def plan(lanes: int, reason: str = "") -> Plan:
@@ -59,15 +62,15 @@ class Clock:
         return self.time
 
 
-async def at_once(decide: Callable[[Snapshot], Plan], snapshot: Snapshot) -> Plan:
-    return decide(snapshot)
+async def at_once(work: Callable[[], T], /) -> T:
+    return work()
 
 
 def controller(policy: Policy, hands: Hands, **more: object) -> Controller:
     def look(current: Plan) -> Snapshot:
         return Snapshot(now=0.0, plan=current, nodes=(), replicas=(), per_second=(7,), recent=())
 
-    options: dict[str, object] = {"decide": at_once, **more}
+    options: dict[str, object] = {"think": at_once, **more}
     return Controller(policy, hands, look, plan(1), Clock(), **options)  # type: ignore[arg-type]
 
 
@@ -133,7 +136,7 @@ def test_ticks_keep_to_the_clock_and_missed_ones_are_not_made_up_for() -> None:
         plan(1),
         clock,
         sleep=sleep,
-        decide=at_once,
+        think=at_once,
     )
 
     async def run() -> None:
