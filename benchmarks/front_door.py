@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import struct
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.support.closed_loop import Load, Request, closed_loop, post
-from benchmarks.support.process import cpu_seconds, fetch_json, free_port, pinned_server
+from benchmarks.support.process import core_for_server, cpu_seconds, fetch_json, free_port, pinned_server
 
 FLOORS = {"triscale serve": 1.3, "front door alone": 3.0}
 """FastAPI's CPU time per JSON request over ours, at least."""
@@ -69,12 +68,12 @@ def requests(contender: Contender, port: int) -> dict[str, Request]:
     }
 
 
-def measure(contender: Contender, cores: tuple[int, int] | None, seconds: float, repeats: int) -> dict[str, Figures]:
+def measure(contender: Contender, core: int | None, seconds: float, repeats: int) -> dict[str, Figures]:
     """The figures of every setting, by its name."""
     port = free_port()
     command = [part.replace("{port}", str(port)) for part in contender.command]
     found: dict[str, Figures] = {}
-    with pinned_server(command, port, cores[0] if cores else None) as pid:
+    with pinned_server(command, port, core) as pid:
         for form, request in requests(contender, port).items():
             for connections in _CONNECTIONS:
                 closed_loop(port, request, connections, _WARM_UP_S)
@@ -111,20 +110,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     door = (sys.executable, "-m", "benchmarks.support.identity_triscale", "{port}")
     fastapi = (sys.executable, "-m", "benchmarks.support.identity_fastapi", "{port}")
-    allowed = sorted(os.sched_getaffinity(0))
-    cores = (allowed[0], allowed[1]) if len(allowed) > 1 else None
-    if cores:
-        os.sched_setaffinity(0, {cores[1]})
-    with tempfile.TemporaryDirectory() as folder:
+    with core_for_server() as core, tempfile.TemporaryDirectory() as folder:
         contenders = [
             Contender("triscale serve", _serve_identity(Path(folder) / "profile.json")),
             Contender("front door alone", door),
             Contender("fastapi", fastapi, binary_route="infer_binary"),
         ]
-        try:
-            figures = {c.name: measure(c, cores, options.seconds, options.repeats) for c in contenders}
-        finally:
-            os.sched_setaffinity(0, allowed)
+        figures = {c.name: measure(c, core, options.seconds, options.repeats) for c in contenders}
     table(figures)
     missed = 0
     for name, floor in FLOORS.items():

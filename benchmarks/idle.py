@@ -2,12 +2,15 @@
 
     python -m benchmarks.idle [--seconds S] [--slices N]
 
-The server process is measured, its replicas are not; it has the policy `triscale` and is scraped every second.
+The server process and the process in which its autoscaler decides are measured, replicas are not. The policy is
+`triscale`, and the server is scraped every second.
 
-- At rest, on an emulated pipeline of two stages; beside it the same with a static plan that nobody scrapes.
-- At full load, on the identity pipeline over 32 kept-alive connections, server on core 0, load from core 1. Deciding
-  has a thread of its own, whose CPU time is read. What else control and metrics take is on the main thread and does
-  not depend on the load, so it is what that thread takes at rest. Both together are the share of the front end's time.
+- At rest, on an emulated pipeline of two stages: both processes, from two seconds after the server is ready. Beside it
+  the same with a static plan that nobody scrapes and that needs nobody to decide.
+- At full load, on the identity pipeline over 32 kept-alive connections, both processes on core 0, load from core 1.
+  What deciding takes is the CPU time of its process, and of threads of the server if it has any. What else control and
+  metrics take is on the server's main thread and does not depend on the load, so it is what that thread takes at rest.
+  Both together are the share of the front end's time: of that thread's and the decider's.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -28,7 +30,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.support.closed_loop import closed_loop, post
-from benchmarks.support.process import free_port, own_cpu_seconds, pinned_server, thread_cpu_seconds
+from benchmarks.support.process import (
+    core_for_server,
+    decider_of,
+    free_port,
+    pinned_server,
+    resident_bytes,
+    thread_cpu_seconds,
+)
 
 MOST_AT_REST = 0.02
 """Of a core."""
@@ -62,7 +71,7 @@ class Slice:
     main: float
     """Of the thread that serves, and looks, acts and renders besides."""
     deciding: float
-    """Of the thread that decides."""
+    """Of the process that decides, and of threads beside the main one."""
     resting: float
     """Of the main thread without requests."""
 
@@ -101,18 +110,44 @@ def scraped(metrics_port: int) -> Iterator[None]:
         thread.join()
 
 
-def at_rest(pipeline: str, policy: str, core: int | None, seconds: float, *, scrape: bool) -> float:
-    """Part of a core that a server without requests takes."""
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A server without requests; parts of a core."""
+
+    server: float
+    deciding: float
+    """Of the process that decides; 0 where there is none."""
+    deciding_bytes: int
+    """Its memory."""
+
+    @property
+    def total(self) -> float:
+        """Of both."""
+        return self.server + self.deciding
+
+
+def spent(pid: int) -> tuple[float, float]:
+    """CPU seconds so far of a server's main thread, and of all that may decide: its other threads, its decider."""
+    main, others = thread_cpu_seconds(pid)
+    decider = decider_of(pid)
+    return main, others + (sum(thread_cpu_seconds(decider)) if decider is not None else 0.0)
+
+
+def at_rest(pipeline: str, policy: str, core: int | None, seconds: float, *, scrape: bool) -> Rest:
+    """What a server without requests takes."""
     with served(pipeline, policy, core, "--cores", "2") as (pid, _, metrics):
         time.sleep(_SETTLE_S)
         with scraped(metrics) if scrape else contextlib.nullcontext():
-            began, before = time.monotonic(), own_cpu_seconds(pid)
+            began, before = time.monotonic(), spent(pid)
             time.sleep(seconds)
-            return (own_cpu_seconds(pid) - before) / (time.monotonic() - began)
+            took = time.monotonic() - began
+            main, deciding = ((now - then) / took for now, then in zip(spent(pid), before, strict=True))
+            decider = decider_of(pid)
+            return Rest(main, deciding, resident_bytes(decider) if decider is not None else 0)
 
 
 def at_load(profile: Path, core: int | None, seconds: float, slices: int) -> list[Slice]:
-    """What the threads of a loaded server take, after a warm-up."""
+    """What a loaded server and its decider take, after a warm-up."""
     tensor = {"name": "input", "shape": [16], "datatype": "FP32", "data": [0.1 * i for i in range(16)]}
     body = json.dumps({"inputs": [tensor]}).encode()
     request = post("/v2/models/identity/infer", body, {"content-type": "application/json"})
@@ -121,14 +156,14 @@ def at_load(profile: Path, core: int | None, seconds: float, slices: int) -> lis
     found = []
     with served("examples/identity", "triscale", core, *more) as (pid, port, metrics), scraped(metrics):
         time.sleep(_SETTLE_S)
-        before = thread_cpu_seconds(pid)
+        before = spent(pid)
         time.sleep(_RESTING_S)
-        resting = (thread_cpu_seconds(pid)[0] - before[0]) / _RESTING_S
+        resting = (spent(pid)[0] - before[0]) / _RESTING_S
         closed_loop(port, request, _CONNECTIONS, _WARM_UP_S)
         for _ in range(slices):
-            before = thread_cpu_seconds(pid)
+            before = spent(pid)
             load = closed_loop(port, request, _CONNECTIONS, seconds)
-            main, deciding = (now - then for now, then in zip(thread_cpu_seconds(pid), before, strict=True))
+            main, deciding = (now - then for now, then in zip(spent(pid), before, strict=True))
             found.append(Slice(load.per_s, main / load.seconds, deciding / load.seconds, resting))
     return found
 
@@ -140,36 +175,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--slice", type=float, default=3.0, help="length of a slice at full load")
     parser.add_argument("--slices", type=int, default=8, help="slices at full load")
     options = parser.parse_args(argv)
-    allowed = sorted(os.sched_getaffinity(0))
-    core = allowed[0] if len(allowed) > 1 else None
-    if core is not None:
-        os.sched_setaffinity(0, {allowed[1]})
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            pipeline = Path(folder) / "pipeline.yaml"
-            pipeline.write_text(_PIPELINE)
-            rest = at_rest(str(pipeline), "triscale", core, options.seconds, scrape=True)
-            bare = at_rest(str(pipeline), "static", core, options.seconds, scrape=False)
-            profile = Path(folder) / "profile.json"
-            profiling = (sys.executable, "-m", "triscale", "profile", "examples/identity", "--budget", "2", "--json")
-            subprocess.run((*profiling, "--out", str(profile)), check=True, stdout=subprocess.DEVNULL)
-            slices = at_load(profile, core, options.slice, options.slices)
-    finally:
-        os.sched_setaffinity(0, allowed)
+    with core_for_server() as core, tempfile.TemporaryDirectory() as folder:
+        pipeline = Path(folder) / "pipeline.yaml"
+        pipeline.write_text(_PIPELINE)
+        rest = at_rest(str(pipeline), "triscale", core, options.seconds, scrape=True)
+        bare = at_rest(str(pipeline), "static", core, options.seconds, scrape=False)
+        profile = Path(folder) / "profile.json"
+        profiling = (sys.executable, "-m", "triscale", "profile", "examples/identity", "--budget", "2", "--json")
+        subprocess.run((*profiling, "--out", str(profile)), check=True, stdout=subprocess.DEVNULL)
+        slices = at_load(profile, core, options.slice, options.slices)
     share = statistics.median(each.share for each in slices)
     print(
-        f"  at rest       {rest:6.2%} of a core with the control loop, scraped every second (goal {MOST_AT_REST:.0%})"
+        f"  at rest       {rest.total:6.2%} of a core, server ({rest.server:.2%}) and decider ({rest.deciding:.2%}), "
+        f"scraped every second (goal {MOST_AT_REST:.0%})"
     )
-    print(f"                {bare:6.2%} with a static plan, not scraped")
+    print(f"                {bare.total:6.2%} with a static plan, not scraped; no decider")
+    print(f"                {rest.deciding_bytes / 1e6:.0f} MB are resident in the decider")
     print(
-        f"  at full load  {share:6.2%} of the front end's CPU time (goal {MOST_AT_LOAD:.0%}), the median of the slices:"
+        f"  at full load  {share:6.2%} of the CPU time of server and decider (goal {MOST_AT_LOAD:.0%}), "
+        "the median of the slices:"
     )
     for each in slices:
         print(
             f"                {each.share:6.2%}  {each.requests_per_s:8,.0f} requests/s; ms of CPU per second: main "
             f"{1e3 * each.main:.0f} (at rest {1e3 * each.resting:.1f}), deciding {1e3 * each.deciding:.1f}"
         )
-    return (rest > MOST_AT_REST) + (share > MOST_AT_LOAD)
+    return (rest.total > MOST_AT_REST) + (share > MOST_AT_LOAD)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ A server with the `triscale` policy carries a constant load (Poisson arrivals) o
 machine. Again and again the rate jumps, and goes back after a while. The clock starts at the arrival of the first
 request that exceeds the constant load and stops at the first effective action: where cores are free, when the first
 batch begins on a core that was not granted before; where they are used up, when the first batch begins on a faster
-variant that the new plan gives more of the load. On the way, the moment when the plan changed; and what deciding took,
-over all ticks, most of which find nothing to do. Ray Serve's autoscaler adds replicas after 30 s by default
-(`upscale_delay_s`), and they have to start then.
+variant that the new plan gives more of the load. On the way, the moment when the plan changed; and what deciding took
+(in a process of its own, as in a server; the way there and back is counted), over all ticks, most of which find
+nothing to do. Ray Serve's autoscaler adds replicas after 30 s by default (`upscale_delay_s`), and they have to start
+then.
 """
 
 from __future__ import annotations
@@ -19,22 +20,23 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from triscale.app.system import Options, System
 from triscale.clock import SystemClock
+from triscale.control.decider_messages import Recipe
+from triscale.control.process_decider import ProcessDecider
 from triscale.core.cluster import Node, NodeId
 from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline, Stage, Variant
 from triscale.core.plan import Plan
 from triscale.core.profile import inline_profile
-from triscale.core.settings import Settings
 from triscale.core.snapshot import Snapshot
 from triscale.dispatch.work import Batch
 from triscale.observe.recorder import Recorder
-from triscale.policy.autoscalers.interface import Autoscaler, Setting
+from triscale.policy.autoscalers.interface import Setting
 from triscale.policy.autoscalers.registry import make_autoscaler
 from triscale.serve.service import Call, Reply
 from triscale.wire.payload import pack
@@ -99,26 +101,17 @@ class Burst:
     """The first batch that this made possible."""
 
 
-@dataclass
-class Timed:
-    """The autoscaler, and what each of its decisions took."""
+class Timed(ProcessDecider):
+    """The decider, and what each of its decisions took."""
 
-    inner: Autoscaler
-    seconds: list[float] = field(default_factory=list)
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.seconds: list[float] = []
 
-    def __post_init__(self) -> None:
-        self.name: str = self.inner.name
-        self.tick_s: float = self.inner.tick_s
-        self.dispatch: Settings = self.inner.dispatch
-
-    def first(self, demand: float) -> Plan:
-        """See `Autoscaler`."""
-        return self.inner.first(demand)
-
-    def decide(self, snapshot: Snapshot) -> Plan:
-        """See `Autoscaler`."""
+    async def decide(self, snapshot: Snapshot) -> Plan:
+        """See `Decider`."""
         began = time.perf_counter()
-        plan = self.inner.decide(snapshot)
+        plan = await super().decide(snapshot)
         self.seconds.append(time.perf_counter() - began)
         return plan
 
@@ -174,17 +167,17 @@ class Experiment:
         profile = inline_profile(PIPELINE)
         assert profile is not None
         nodes = (Node(id=NodeId("local"), cores=scenario.cores),)
-        self.policy = Timed(
-            make_autoscaler("triscale", Setting(graph=Graph.of(PIPELINE), profile=profile, nodes=nodes))
-        )
+        setting = Setting(graph=Graph.of(PIPELINE), profile=profile, nodes=nodes)
+        autoscaler = make_autoscaler("triscale", setting)
+        self.decider = Timed(Recipe.of(autoscaler, setting, scenario.calm_per_s))
         self._system = System(
             PIPELINE,
             (),
             profile,
-            self.policy.first(scenario.calm_per_s),
+            autoscaler.first(scenario.calm_per_s),
             self._clock,
             Options(port=0, metrics_port=0),
-            autoscaler=self.policy,
+            decider=self.decider,
             nodes=nodes,
         )
         self._watch = self._system.recorder = self._system.runner.recorder = Watch(self._system)
@@ -196,7 +189,7 @@ class Experiment:
         deciding = asyncio.create_task(self._watch_plans())
         try:
             await self._load(self._scenario.calm_per_s, 3.0)
-            self.policy.seconds.clear()
+            self.decider.seconds.clear()
             found = []
             for _ in range(bursts):
                 await self._load(self._scenario.calm_per_s, self._rng.uniform(*_CALM_S))
@@ -239,7 +232,7 @@ def _line(name: str, seconds: Sequence[float]) -> str:
     return f"  {name:<44}{median:>10.1f}{p95:>10.1f}{worst:>10.1f}"
 
 
-def _report(scenario: Scenario, bursts: Sequence[Burst], policy: Timed) -> Iterator[str]:
+def _report(scenario: Scenario, bursts: Sequence[Burst], decider: Timed) -> Iterator[str]:
     acted = [b for b in bursts if b.began is not None and b.decided is not None and b.acted is not None]
     yield (
         f"{scenario.name}: {scenario.calm_per_s:g} to {scenario.burst_per_s:g} requests/s on {scenario.cores} cores; "
@@ -248,7 +241,7 @@ def _report(scenario: Scenario, bursts: Sequence[Burst], policy: Timed) -> Itera
     yield f"  {'milliseconds':<44}{'median':>10}{'p95':>10}{'worst':>10}"
     yield _line("first excess arrival -> first effective action", [b.acted - b.began for b in acted])  # type: ignore[operator]
     yield _line("first excess arrival -> plan in force", [b.decided - b.began for b in acted])  # type: ignore[operator]
-    yield _line("a decision, of all ticks", policy.seconds)
+    yield _line("a decision, of all ticks", decider.seconds)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -262,10 +255,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         async def measure(scenario: Scenario = scenario) -> tuple[list[Burst], Timed]:
             experiment = Experiment(scenario, options.seed)
-            return await experiment.run(options.bursts), experiment.policy
+            return await experiment.run(options.bursts), experiment.decider
 
-        bursts, policy = asyncio.run(measure())
-        print("\n".join(_report(scenario, bursts, policy)), flush=True)
+        bursts, decider = asyncio.run(measure())
+        print("\n".join(_report(scenario, bursts, decider)), flush=True)
         reactions = [b.acted - b.began if b.acted and b.began else float("inf") for b in bursts]
         met = float(np.percentile(reactions, 95)) <= GOAL_MS / 1000.0
         print(f"  p95 within {GOAL_MS:g} ms: {'yes' if met else 'no'}", flush=True)

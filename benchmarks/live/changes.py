@@ -44,10 +44,13 @@ _PIPELINE = Pipeline(
 )
 
 
-def _plan(replicas: int = 2, lanes: int = 2, threads: int = 1, share: float = 0.5) -> Plan:
+def _plan(
+    replicas: int = 2, lanes: int = 2, threads: int = 1, share: float = 0.5, held: tuple[str, ...] = ("large", "small")
+) -> Plan:
+    shares = {"large": share, "small": 1.0 - share} if len(held) > 1 else dict.fromkeys(held, 1.0)
     stage = StagePlan(
-        variants={"large": VariantPlan(share=share, batch=4), "small": VariantPlan(share=1.0 - share, batch=4)},
-        groups=(ReplicaGroup(variants=("large", "small"), replicas=replicas, lanes=lanes, threads=threads),),
+        variants={name: VariantPlan(share=part, batch=4) for name, part in shares.items()},
+        groups=(ReplicaGroup(variants=held, replicas=replicas, lanes=lanes, threads=threads),),
     )
     return Plan(stages={"detect": stage, "classify": stage})
 
@@ -76,6 +79,8 @@ class Changing:
                 return snapshot.plan
             if any((view.spec.lanes, view.spec.threads) != (group.lanes, group.threads) for view in views):
                 return snapshot.plan
+            if any(view.loading or {*view.spec.variants} != {*group.variants} for view in views):
+                return snapshot.plan
         self.changes += 1
         return next(self.plans)
 
@@ -100,8 +105,11 @@ _KINDS = (
         [_plan(2, lanes, threads) for lanes, threads in ((2, 1), (6, 1), (3, 2), (1, 1), (1, 4), (4, 1))],
         lambda system, *_: system.actuator.resizes,
     ),
+    Kind("changes of shares", [_plan(share=share) for share in (0.0, 1.0, 0.4)], lambda _, policy, __: policy.changes),
     Kind(
-        "changes of variants", [_plan(share=share) for share in (0.0, 1.0, 0.4)], lambda _, policy, __: policy.changes
+        "variants loaded",
+        [_plan(held=held) for held in (("small",), ("large", "small"), ("large",))],
+        lambda system, *_: system.actuator.holds,
     ),
     Kind(
         "controller restarts",
@@ -154,8 +162,9 @@ async def measure(count: int) -> int:
             missing += await _make(kind, count, system, policy)
     finally:
         await system.close(10.0)
-    print(f"  replicas that died: {system.actuator.deaths}; launches that failed: {system.actuator.launch_failures}")
-    return missing + system.actuator.deaths + system.actuator.launch_failures
+    it = system.actuator
+    print(f"  replicas that died: {it.deaths}; launches that failed: {it.launch_failures}, loads: {it.hold_failures}")
+    return missing + it.deaths + it.launch_failures + it.hold_failures
 
 
 async def _make(kind: Kind, count: int, system: System, policy: Changing) -> int:

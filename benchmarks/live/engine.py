@@ -1,8 +1,9 @@
-"""The local engine, as slow as the experiment's cluster: launches and resizes take as long as in the simulation."""
+"""The local engine, as slow as the experiment's cluster: whatever is done takes as long as in the simulation."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -15,6 +16,8 @@ __all__ = ["SlowEngine"]
 
 class SlowEngine(LocalEngine):
     """Real processes, which take work `cold_start_s` after their launch began, and resizes that wait `resize_s`.
+
+    Another variant of a live one is loaded in `cold_start_s` too: nobody measured what these models take alone.
 
     Not before `delay` is called: a first plan is simply there.
     """
@@ -43,3 +46,9 @@ class SlowEngine(LocalEngine):
         """See the engine's; it begins that much later."""
         await asyncio.sleep(self.resize_s)
         return await super().resize(replica, lanes, threads)
+
+    async def hold(self, replica: ReplicaId, variants: Sequence[str]) -> tuple[str, ...]:
+        """See the engine's; it begins as much later as the loads take that it is asked for."""
+        held = [v for each in await self.replicas() if each.spec.id == replica for v in each.spec.variants]
+        await asyncio.sleep(self.cold_start_s * len({*variants} - {*held}))
+        return await super().hold(replica, variants)

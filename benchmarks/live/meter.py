@@ -11,8 +11,10 @@ from itertools import pairwise
 import numpy as np
 
 from benchmarks.live.setup import Overheads, Report
+from benchmarks.support.process import own_cpu_seconds
 from triscale.app.system import System
 from triscale.control.loop import Controller
+from triscale.control.process_decider import ProcessDecider
 from triscale.core.graph import Graph
 from triscale.core.request import Outcome
 from triscale.dispatch.work import Batch
@@ -47,22 +49,30 @@ class WatchingRecorder(Recorder):
 class Meter:
     """Watches a system from `run` on. Made, run and asked on its event loop."""
 
-    def __init__(self, system: System, controller: Controller, recorder: WatchingRecorder, dilation: float) -> None:
+    def __init__(
+        self,
+        system: System,
+        controller: Controller,
+        recorder: WatchingRecorder,
+        decider: ProcessDecider,
+        dilation: float,
+    ) -> None:
         self._system = system
         self._controller = controller
         self._recorder = recorder
+        self._decider = decider
         self._real_ms = 1000.0 * dilation
         self._axes = CoreAxes()
         self._at: list[float] = []
         self._cores: list[float] = []
         self._lag: list[float] = []
         self._steps = self._count()
-        self._began = _spent()
+        self._began = self._spent()
 
     async def run(self) -> None:
         """Sample until cancelled."""
         self._steps = self._count()
-        self._began = _spent()
+        self._began = self._spent()
         while True:
             before = time.monotonic()
             await asyncio.sleep(_SAMPLE_S)
@@ -74,7 +84,7 @@ class Meter:
 
     def report(self, start: float, seconds: float, replicas_cpu_s: float, complaints: tuple[str, ...]) -> Report:
         """Of a trace that began at `start` and was so long."""
-        real, loop, process = (now - then for now, then in zip(_spent(), self._began, strict=True))
+        real, loop, deciding = (now - then for now, then in zip(self._spent(), self._began, strict=True))
         accounts = self._system.runner.dispatcher.accounts
         answered = accounts.outcomes[Outcome.ANSWERED]
         decided = [decision.decide_s for decision in self._controller.decisions.since()]
@@ -87,7 +97,7 @@ class Meter:
             actions={name: count - self._steps[name] for name, count in self._count().items()},
             overheads=Overheads(
                 front_end=loop / real,
-                deciding=max(0.0, process - loop) / real,
+                deciding=deciding / real,
                 replicas=replicas_cpu_s / real,
                 loop_lag_ms=self._two(self._lag),
                 batch_ms=self._two(added),
@@ -103,6 +113,7 @@ class Meter:
             "plan": self._controller.decisions.total,
             "launch": actuator.launches,
             "resize": actuator.resizes,
+            "hold": actuator.holds,
             "drain": actuator.drains,
             "lost": actuator.deaths,
         }
@@ -118,7 +129,7 @@ class Meter:
         areas = [(b - a) * self._cores[max(0, bisect_right(self._at, a) - 1)] for a, b in pairwise(edges)]
         return sum(areas) / (end - start)
 
-
-def _spent() -> tuple[float, float, float]:
-    """Real seconds, and processor seconds of this thread and of all threads."""
-    return time.perf_counter(), time.thread_time(), time.process_time()
+    def _spent(self) -> tuple[float, float, float]:
+        """Real seconds, and processor seconds of this thread and of the process that decides."""
+        deciding = own_cpu_seconds(self._decider.pid) if self._decider.ready else 0.0
+        return time.perf_counter(), time.thread_time(), deciding

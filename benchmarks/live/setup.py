@@ -34,7 +34,7 @@ class Overheads(Struct, frozen=True, kw_only=True):
     front_end: float
     """Part of one processor that the server's event loop used."""
     deciding: float
-    """The same, of its other threads: the autoscaler."""
+    """The same, of the process in which the autoscaler decides."""
     replicas: float
     """The same, of all replicas."""
     loop_lag_ms: tuple[float, float]

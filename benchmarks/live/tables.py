@@ -9,6 +9,8 @@ from benchmarks.live.run import Pair
 
 __all__ = ["agreement", "gains", "heading", "overheads", "side_by_side"]
 
+_STEPS = ("launch", "resize", "hold", "drain")
+
 
 def heading(name: str, experiment: Experiment) -> str:
     """What was run, in a sentence or two."""
@@ -46,8 +48,8 @@ def side_by_side(pairs: Sequence[Pair]) -> str:
                 _number(result.accuracy, 4),
                 _number(pair.live_p99_ms, 0),
                 _number(result.latency_ms.p99, 0),
-                "/".join(str(report.actions[what]) for what in ("launch", "resize", "drain")),
-                "/".join(str(result.actions.get(what, 0)) for what in ("launch", "resize", "drain")),
+                "/".join(str(report.actions[what]) for what in _STEPS),
+                "/".join(str(result.actions.get(what, 0)) for what in _STEPS),
             ]
         )
     head = [
@@ -61,7 +63,7 @@ def side_by_side(pairs: Sequence[Pair]) -> str:
         "simulated",
         "p99 ms live",
         "simulated",
-        "launches/resizes/drains live",
+        "launches/resizes/loads/drains live",
         "simulated",
     ]
     return _markdown(head, rows)

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from benchmarks.papers.report import PAGE, printed, written
 from benchmarks.papers.section import Section
 from benchmarks.papers.sweeps import sweeps
 from benchmarks.papers.themis import themis
+from triscale.engines.machine import usable_cores
 
 EXPERIMENTS: Mapping[str, Callable[[Lab], Section]] = {
     "themis": themis,
@@ -57,7 +57,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--experiments", type=_names, default=list(EXPERIMENTS), help=f"some of {','.join(EXPERIMENTS)}; all by default"
     )
     parser.add_argument("--seeds", type=int, default=3, help="runs of everything, on other arrivals each; 3")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; as many as cores")
+    parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes; as many as cores")
     parser.add_argument("--quick", action="store_true", help="a rehearsal of a minute or two")
     parser.add_argument("--write", action="store_true", help="into docs/results.md")
     args = parser.parse_args(argv)

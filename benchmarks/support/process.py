@@ -14,7 +14,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["cpu_seconds", "fetch_json", "free_port", "own_cpu_seconds", "pinned_server", "thread_cpu_seconds"]
+__all__ = [
+    "core_for_server",
+    "cpu_seconds",
+    "decider_of",
+    "fetch_json",
+    "free_port",
+    "own_cpu_seconds",
+    "pinned_server",
+    "resident_bytes",
+    "thread_cpu_seconds",
+]
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _START_TIMEOUT_S = 60.0
@@ -58,10 +68,38 @@ def thread_cpu_seconds(pid: int) -> tuple[float, float]:
     return main, others
 
 
+def decider_of(pid: int) -> int | None:
+    """The child of a server in which its autoscaler decides; None where there is none."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            if b"triscale.control.decider_process" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
+    return None
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process; what it shares with others counts in full."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def fetch_json(port: int, target: str) -> Any:
     """What a server answers to a GET; OSError unless that is a 200."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{target}", timeout=5.0) as response:
         return json.load(response)
+
+
+@contextlib.contextmanager
+def core_for_server() -> Iterator[int | None]:
+    """A core that the server may have for itself, for this process keeps to another; None where there is only one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        yield None
+        return
+    os.sched_setaffinity(0, {allowed[1]})
+    try:
+        yield allowed[0]
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 @contextlib.contextmanager

@@ -22,9 +22,10 @@ from benchmarks.papers.tables import seconds_missed, table
 from benchmarks.papers.worlds import Case, joint_case, loki_case, themis_cases
 from triscale.app.simulation import run_simulation
 from triscale.core.graph import Graph
+from triscale.observe.simulation_document import Violations
 from triscale.policy.autoscalers.interface import Setting
 from triscale.policy.autoscalers.registry import make_autoscaler
-from triscale.sim.result import Result, Violations
+from triscale.sim.result import Result
 
 STATIC = Contender("static")
 

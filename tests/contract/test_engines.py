@@ -222,6 +222,28 @@ def test_the_newest_variants_to_hold_win(check: Check) -> None:
     check(scenario)
 
 
+def test_a_change_of_variants_that_is_called_off_unloads_nothing_and_lists_what_is_loaded_all_the_same(
+    check: Check,
+) -> None:
+    async def scenario(engine: ConnectedEngine) -> None:
+        if not engine.capabilities.hold:
+            return
+        replica = await engine.launch(spec("echo"))
+        change = asyncio.ensure_future(engine.hold(replica.spec.id, ["sleeps"]))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # it is under way
+        change.cancel()
+        held: tuple[str, ...] = ()
+        while held != ("echo", "sleeps"):
+            await asyncio.sleep(0.01)
+            held = (await engine.replicas())[0].spec.variants
+        runner = Runner(engine, replica)
+        assert await runner.run("echo", a=1) == {"a": 1}
+        assert await engine.hold(replica.spec.id, ["echo"]) == ("echo",)
+
+    check(scenario)
+
+
 def test_drain_finishes_what_runs_and_is_expected(check: Check) -> None:
     async def scenario(engine: ConnectedEngine) -> None:
         replica = await engine.launch(spec("sleeps"))

@@ -21,7 +21,7 @@ __all__ = ["exposed"]
 class _Nothing:
     """An actuator that has done nothing, and a loop that has not ticked."""
 
-    launches = launch_failures = resizes = drains = ticks = failures = 0
+    launches = launch_failures = resizes = holds = hold_failures = drains = ticks = failures = 0
     replicas = nodes = ()
     decisions = DecisionLog()
 

@@ -98,7 +98,11 @@ class Server:
 
     def replicas(self) -> list[int]:
         """Process ids of the replicas."""
-        return children(self.process.pid)
+        return [pid for pid in children(self.process.pid) if "triscale.replica" in command(pid)]
+
+    def deciders(self) -> list[int]:
+        """Process ids of what decides: one, or none while it is being replaced."""
+        return [pid for pid in children(self.process.pid) if "triscale.control.decider_process" in command(pid)]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> str:
         """End it; what it wrote to standard error."""
@@ -113,6 +117,14 @@ def children(pid: int) -> list[int]:
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:
+        return []
+
+
+def command(pid: int) -> list[str]:
+    """What a process runs; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
         return []
 
 

@@ -1,21 +1,25 @@
 """An engine in memory whose replicas run batches, and which objects to everything that a real machine would suffer for.
 
 More batches at once than a replica has lanes, cores taken away while batches run on them, a node that grants more cores
-than it has, batches of a variant that is not resident: each is noted in `objections`, at the moment it happens.
+than it has, batches of a variant that is not resident, more variants than memory holds: each is noted in `objections`,
+at the moment it happens.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, cast
 
-from triscale.core.cluster import Node, Replica, ReplicaId, ReplicaSpec, Resized, Resizing
+from msgspec import structs
+
+from triscale.core.cluster import Capabilities, Node, Replica, ReplicaId, ReplicaSpec, Resized, Resizing
 from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
 from triscale.errors import EngineError
-from triscale.replica.client import ReplicaClient
+from triscale.replica.client import DoesNotFit, ReplicaClient
 from triscale.replica.runtimes.emulated import interpolate
 from triscale.serve.runner import Runner
 from triscale.testing.fake_engine import FakeEngine
@@ -30,8 +34,16 @@ class MemoryEngine(FakeEngine):
     """Launches, resizes and batches take time on the running event loop."""
 
     def __init__(
-        self, pipeline: Pipeline, nodes: Sequence[Node], *, launch_s: float = 0.03, resize_s: float = 0.002
+        self,
+        pipeline: Pipeline,
+        nodes: Sequence[Node],
+        *,
+        launch_s: float = 0.03,
+        resize_s: float = 0.002,
+        most_variants: int = 0,
+        hold: bool = True,
     ) -> None:
+        """`most_variants`: what a replica's memory holds; 0 = all. `hold`: whether variants of live ones can change."""
         super().__init__(nodes=nodes)
         self.objections: list[str] = []
         self.shares = False
@@ -40,9 +52,16 @@ class MemoryEngine(FakeEngine):
         """Node -> cores that it really gives; more is refused as infeasible. Where it is not stated: all of them."""
         self._launch_s = launch_s
         self._resize_s = resize_s
+        self._most_variants = most_variants
+        self._hold = hold
         self._rng = random.Random(1)
         self._clients: dict[ReplicaId, Client] = {}
         self._graph = Graph.of(pipeline)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Everything, but for what it was told not to do."""
+        return structs.replace(super().capabilities, hold=self._hold)
 
     def client(self, replica: ReplicaId) -> ReplicaClient:
         """The connection to a live replica."""
@@ -87,6 +106,38 @@ class MemoryEngine(FakeEngine):
         self._check(known.node)
         return resized
 
+    async def hold(self, replica: ReplicaId, variants: Sequence[str]) -> tuple[str, ...]:
+        """Each load takes about as long as a launch; what is not wanted goes last, or first where memory is short."""
+        self.calls.append(("hold", replica, *variants))
+        wanted = tuple(variants)
+        new = [variant for variant in wanted if variant not in self._known(replica).spec.variants]
+        swap = bool(self._most_variants) and len({*wanted, *self._known(replica).spec.variants}) > self._most_variants
+        if len(wanted) > self._most_variants > 0:
+            raise DoesNotFit(f"{replica} has no room for {', '.join(wanted)}")
+        if swap:
+            await self._unload(replica, wanted)
+        for variant in new:
+            await asyncio.sleep(self._launch_s * self._rng.uniform(0.5, 1.5))
+            self._now_holds(replica, (*self._known(replica).spec.variants, variant))
+        await self._unload(replica, wanted)
+        return self._known(replica).spec.variants
+
+    async def _unload(self, replica: ReplicaId, wanted: Sequence[str]) -> None:
+        """Let go of all others, when their batches are done."""
+        for other in [variant for variant in self._known(replica).spec.variants if variant not in wanted]:
+            client = self._clients[replica]
+            self._now_holds(replica, tuple(v for v in self._known(replica).spec.variants if v != other))
+            while client.busy[other]:
+                await asyncio.sleep(0.001)
+                self._known(replica)
+
+    def _now_holds(self, replica: ReplicaId, variants: tuple[str, ...]) -> None:
+        known = self._known(replica)
+        self._replicas[replica] = structs.replace(known, spec=structs.replace(known.spec, variants=variants))
+        self._clients[replica].holds = variants
+        if len(variants) > self._most_variants > 0:
+            self.objections.append(f"{replica} holds {', '.join(variants)}, more than its memory does")
+
     async def drain(self, replica: ReplicaId, grace: float) -> None:
         """It must be idle by now."""
         client = self._clients.get(replica)
@@ -108,6 +159,9 @@ class Client:
         self.observer: Runner
         self.lanes, self.threads = spec.lanes, spec.threads
         self.running = 0
+        self.holds = spec.variants
+        self.busy: Counter[str] = Counter()
+        """Variant -> its batches that run."""
         self._engine = engine
         self._spec = spec
         self._children = len(graph.children[graph.stage(spec.stage)])
@@ -119,13 +173,15 @@ class Client:
         name = self._spec.id
         if self.running > self.lanes:
             self._engine.objections.append(f"{name} was given batch {self.running} on {self.lanes} lanes")
-        if variant not in self._spec.variants:
+        if variant not in self.holds:
             self._engine.objections.append(f"{name} was given a batch of {variant}, which it does not hold")
+        self.busy[variant] += 1
         ms = interpolate(self._variants[variant].latency_ms, len(items))
-        asyncio.get_running_loop().call_later(ms / 1000.0, self._done, number, len(items))
+        asyncio.get_running_loop().call_later(ms / 1000.0, self._done, number, variant, len(items))
 
-    def _done(self, number: int, items: int) -> None:
+    def _done(self, number: int, variant: str, items: int) -> None:
         self.running -= 1
+        self.busy[variant] -= 1
         if self._engine.alive(self._spec.id):
             emitted = [[_OUTPUT] for _ in range(self._children)]
             result: Any = (None if self._children else _OUTPUT, emitted)

@@ -13,7 +13,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -21,6 +21,7 @@ from tests.integration.memory_engine import MemoryEngine
 from triscale.app.system import Options, ServedFleet, System
 from triscale.clock import Clock, SystemClock
 from triscale.control.actuator import Actuator
+from triscale.control.decider import LocalDecider, at_once
 from triscale.control.loop import Controller
 from triscale.core.cluster import Node, NodeId
 from triscale.core.graph import Graph
@@ -42,7 +43,6 @@ from triscale.testing.clock import ManualClock
 from triscale.testing.loop import manual_loop
 from triscale.wire.payload import pack
 
-T = TypeVar("T")
 MANY = 500
 TICK_S = 0.02
 NODES = (Node(id=NodeId("n-1"), cores=8), Node(id=NodeId("n-2"), cores=8))
@@ -103,10 +103,6 @@ class Script:
         return next(self._plans)
 
 
-async def at_once(work: Callable[[], T], /) -> T:
-    return work()
-
-
 class Load:
     """Requests at a steady pace, and how each of them ended."""
 
@@ -132,7 +128,9 @@ class Load:
 class Scene:
     """Dispatcher, runner and replicas that stay, and a controller and an actuator that may be replaced at any time."""
 
-    def __init__(self, clock: ManualClock, plans: Iterator[Plan], every_s: float = 1.0) -> None:
+    def __init__(
+        self, clock: ManualClock, plans: Iterator[Plan], every_s: float = 1.0, engine: MemoryEngine | None = None
+    ) -> None:
         self.clock = clock
         self.policy = Script(plans)
         self.steps: Counter[str] = Counter()
@@ -140,7 +138,7 @@ class Scene:
         first = self.policy.first(0.0)
         self._dispatcher = make_dispatcher(graph, inline_profile(PIPELINE), first, clock.now())
         self.runner = Runner(self._dispatcher, Recorder(graph), clock, lambda replica, why: self._objected(why))
-        self.engine = MemoryEngine(PIPELINE, NODES)
+        self.engine = engine or MemoryEngine(PIPELINE, NODES)
         self.engine.shares = first.shared_cores > 0.0
         self.load = Load(self.runner, clock, every_s)
         self.actuator: Actuator
@@ -155,9 +153,8 @@ class Scene:
         self._tasks.append(loop.create_task(self.actuator.watch()))
         await asyncio.sleep(0.0)
         await self.actuator.take_over(self._plan)
-        controller = Controller(
-            self.policy, self.actuator, self._look, self._plan, self.clock, check=self._impossible, think=at_once
-        )
+        decider = LocalDecider(self.policy, at_once)  # a thread would take real time
+        controller = Controller(decider, self.actuator, self._look, self._plan, self.clock, check=self._impossible)
         self._controller = controller
         self._tasks.append(loop.create_task(controller.run()))
 
@@ -169,7 +166,7 @@ class Scene:
         self._tasks.clear()
         await self.actuator.close()
         self._plan = self._controller.plan
-        for step in ("launches", "resizes", "drains", "deaths", "launch_failures"):
+        for step in ("launches", "resizes", "holds", "drains", "deaths", "launch_failures", "hold_failures"):
             self.steps[step] += getattr(self.actuator, step)
 
     def _look(self, plan: Plan) -> Snapshot:
@@ -208,18 +205,22 @@ class Scene:
         assert self.load.ends == {"ANSWERED": self.load.sent}
         assert self.load.sent > MANY
         assert list(self._dispatcher.accounts.unbalanced(self._dispatcher.live_items())) == []
-        assert self.steps["deaths"] == self.steps["launch_failures"] == 0
+        assert self.steps["deaths"] == self.steps["launch_failures"] == self.steps["hold_failures"] == 0
 
 
 def churn(
-    plans: Iterator[Plan], until: Callable[[Scene], bool], every_s: float = 0.004, restart_every_s: float = 0.0
+    plans: Iterator[Plan],
+    until: Callable[[Scene], bool],
+    every_s: float = 0.004,
+    restart_every_s: float = 0.0,
+    engine: MemoryEngine | None = None,
 ) -> Scene:
     """Serve under load while the plan changes each tick, `until` enough has happened; then let every request end."""
     clock = ManualClock(100.0)
     loop = manual_loop(clock)
 
     async def run() -> Scene:
-        scene = Scene(clock, plans, every_s)
+        scene = Scene(clock, plans, every_s, engine)
         await scene.start()
         await asyncio.sleep(0.5)
         scene.runner.open()
@@ -265,14 +266,47 @@ def test_no_request_is_lost_over_hundreds_of_resizes() -> None:
     )
 
 
-def test_no_request_is_lost_over_hundreds_of_changes_of_variants() -> None:
-    # Shares flip from one tick to the next; now and then other variants have to be launched in the place of these.
-    held = itertools.cycle([BOTH] * 20 + [("small",)] * 5 + [BOTH] * 7 + [("large",)] * 8)
+def changing(*held: tuple[str, ...]) -> Iterator[Plan]:
+    """Shares flip from one tick to the next, and every few ticks other variants are to be held."""
+    rng = random.Random(5)
     shares = itertools.cycle([0.0, 1.0, 0.3, 0.9])
-    churn(
-        (plan(share=share, variants=variants) for share, variants in zip(shares, held, strict=False)),
-        lambda it: it.policy.decided >= MANY and it.done("launch") > 50,
+    for variants in itertools.cycle(held):
+        for share in itertools.islice(shares, rng.randint(2, 12)):
+            yield plan(share=share, variants=variants)
+
+
+def test_no_request_is_lost_over_hundreds_of_changes_of_variants() -> None:
+    scene = churn(changing(BOTH, ("small",), BOTH, ("large",), ("small",)), lambda it: it.actuator.holds >= MANY)
+    assert (scene.steps["launches"], scene.steps["drains"]) == (4, 0), "all of them in live replicas"
+
+
+def test_no_request_is_lost_over_hundreds_of_changes_of_variants_of_which_memory_holds_one() -> None:
+    scene = churn(
+        changing(("large",), ("small",)),
+        lambda it: it.actuator.holds >= 2 * MANY,  # every other one finds out that there is no room
+        engine=MemoryEngine(PIPELINE, NODES, most_variants=1),
     )
+    assert (scene.steps["launches"], scene.steps["drains"]) == (4, 0)
+
+
+def test_no_request_is_lost_over_changes_of_variants_by_launches_where_the_engine_knows_no_others() -> None:
+    scene = churn(
+        changing(BOTH, ("small",), BOTH, ("large",)),
+        lambda it: it.policy.decided >= MANY and it.done("launch") > 50,
+        engine=MemoryEngine(PIPELINE, NODES, hold=False),
+    )
+    assert scene.steps["holds"] == 0
+
+
+@pytest.mark.parametrize("most_variants", [0, 1], ids=["memory for all", "memory for one"])
+def test_no_request_is_lost_when_the_controller_is_restarted_while_variants_change(most_variants: int) -> None:
+    scene = churn(
+        changing(("large",), ("small",)),
+        lambda it: it.steps["restarts"] >= MANY and it.done("hold") >= MANY,
+        restart_every_s=0.05,
+        engine=MemoryEngine(PIPELINE, NODES, most_variants=most_variants),
+    )
+    assert scene.steps["holds"] > 50
 
 
 def test_no_request_is_lost_while_nodes_are_granted_more_and_less() -> None:
@@ -348,13 +382,10 @@ class World:
             policy.first(1.0 / every_s),
             clock,
             Options(port=0, metrics_port=0),
-            autoscaler=policy,
+            decider=LocalDecider(policy, at_once),
             nodes=NODES,
             engine=self.engine,
         )
-        assert self.system.controller is not None
-        self.controller = self.system.controller
-        self.controller._think = at_once  # a thread would take real time
         self.load = Load(self.system.runner, clock, every_s)
 
     @property
@@ -466,6 +497,44 @@ async def test_the_systems_controller_can_be_restarted_while_requests_flow(it: W
 # --- real processes -----------------------------------------------------------------------------------------------
 
 
+async def served(
+    plans: Iterator[Plan], done: Callable[[Actuator, int], bool], nodes: tuple[Node, ...] = NODES
+) -> Actuator:
+    """Serve with real processes while the plan and the controller change, until enough of it is done."""
+    policy = Script(plans)
+    policy.tick_s = 0.1
+    clock = SystemClock()
+    options = Options(port=0, metrics_port=0)
+    system = System(
+        PIPELINE,
+        (),
+        inline_profile(PIPELINE),
+        policy.first(0.0),
+        clock,
+        options,
+        autoscaler=policy,
+        nodes=nodes,
+    )
+    await system.start()
+    load = Load(system.runner, clock, 0.02)
+    sending = asyncio.create_task(load.run())
+    restarts = 0
+    try:
+        async with asyncio.timeout(60.0):
+            while not done(system.actuator, restarts):
+                await asyncio.sleep(1.1)
+                await system.restart_controller()
+                restarts += 1
+        sending.cancel()
+        await system.runner.close(30.0)
+    finally:
+        await system.close(0.0)
+    assert load.ends == {"ANSWERED": load.sent}
+    assert system.actuator.deaths == system.actuator.launch_failures == system.actuator.hold_failures == 0
+    assert isinstance(system.engine, LocalEngine)
+    return system.actuator
+
+
 @pytest.mark.processes
 def test_real_replicas_come_and_go_and_are_resized_and_controllers_restart_and_no_request_is_lost() -> None:
     shapes = itertools.cycle([(2, 1), (4, 1), (4, 2), (1, 2), (1, 6), (3, 1), (3, 3)])
@@ -476,38 +545,13 @@ def test_real_replicas_come_and_go_and_are_resized_and_controllers_restart_and_n
             for _ in range(8):
                 yield plan(replicas, lanes, share=share)
 
-    async def run() -> None:
-        policy = Script(plans())
-        policy.tick_s = 0.1
-        clock = SystemClock()
-        options = Options(port=0, metrics_port=0)
-        system = System(
-            PIPELINE,
-            (),
-            inline_profile(PIPELINE),
-            policy.first(0.0),
-            clock,
-            options,
-            autoscaler=policy,
-            nodes=NODES,
-        )
-        await system.start()
-        actuator = system.actuator
-        load = Load(system.runner, clock, 0.02)
-        sending = asyncio.create_task(load.run())
-        restarts = 0
-        try:
-            async with asyncio.timeout(60.0):
-                while min(actuator.launches - 4, actuator.drains, actuator.resizes) < 8 or restarts < 4:
-                    await asyncio.sleep(1.1)
-                    await system.restart_controller()
-                    restarts += 1
-            sending.cancel()
-            await system.runner.close(30.0)
-        finally:
-            await system.close(0.0)
-        assert load.ends == {"ANSWERED": load.sent}
-        assert actuator.deaths == actuator.launch_failures == 0
-        assert isinstance(system.engine, LocalEngine)
+    asyncio.run(
+        served(plans(), lambda it, restarts: restarts >= 4 and min(it.launches - 4, it.drains, it.resizes) >= 8)
+    )
 
-    asyncio.run(run())
+
+@pytest.mark.processes
+def test_real_replicas_change_their_variants_while_they_serve_and_no_request_is_lost() -> None:
+    plans = (each for one in changing(BOTH, ("small",), ("large",), BOTH, ("large",)) for each in [one] * 2)
+    actuator = asyncio.run(served(plans, lambda it, restarts: restarts >= 4 and it.holds >= 16))
+    assert (actuator.launches, actuator.drains) == (4, 0)

@@ -170,7 +170,7 @@ def test_over_a_thousand_resizes_under_load_no_more_threads_run_than_a_replica_h
             lanes, threads = target[replica.spec.id]
             assert (await runner.run())["cores"] == lanes * threads
 
-    on_engine(scenario)
+    on_engine(scenario, cpus=sorted(os.sched_getaffinity(0)))
 
 
 def test_a_variant_that_does_not_fit_takes_the_place_of_another_or_is_refused() -> None:

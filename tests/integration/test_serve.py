@@ -166,6 +166,57 @@ def test_killing_the_server_leaves_nothing_behind(serve: Serve, echo: Echo) -> N
     until(lambda: f"@triscale-{server.process.pid}-" not in Path("/proc/net/unix").read_text())
 
 
+def test_the_process_that_decides_may_die_and_is_replaced_and_no_request_fails(serve: Serve, tmp_path: Path) -> None:
+    pipeline = tmp_path / "pipeline.yaml"
+    pipeline.write_text(
+        "name: slow\nslo_ms: 20000\nstages:\n  work:\n    variants:\n"
+        "      - {name: only, runtime: emulated, latency_ms: {1: 5}, max_batch: 1}\n"
+    )
+    server = serve(pipeline, "--policy", "triscale", "--cores", "2")
+    stop = threading.Event()
+    ends: Counter[int] = Counter()
+
+    def client() -> None:
+        while not stop.is_set():
+            ends[server.infer([1.0])[0]] += 1
+
+    def ticks() -> float:
+        lines = [line for line in server.metrics().splitlines() if line.startswith("triscale_control_ticks_total{")]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+    thread = threading.Thread(target=client)
+    thread.start()
+    try:
+        for _ in range(2):
+            until(lambda: bool(server.deciders()))
+            done = ticks()
+            until(lambda done=done: ticks() > done + 2)  # type: ignore[misc]
+            (victim,) = server.deciders()
+            os.kill(victim, signal.SIGKILL)
+            until(lambda victim=victim: server.deciders() not in ([victim], []))  # type: ignore[misc]
+        done = ticks()
+        until(lambda: ticks() > done + 2)
+    finally:
+        stop.set()
+        thread.join()
+    assert set(ends) == {200}
+    assert 'triscale_control_failed_ticks_total{pipeline="slow"} 2.0' in server.metrics()
+    (last,) = server.deciders()
+    errors = server.stop(signal.SIGINT)
+    assert errors.count("was killed by SIGKILL; the last plan stays in force") == 2
+    assert server.process.returncode == 0
+    assert not alive(last)
+
+
+def test_when_the_server_is_killed_what_decides_for_it_is_gone_too(serve: Serve, tmp_path: Path) -> None:
+    server = serve("examples/traffic_analysis", "--policy", "triscale", "--nodes", "1x8")
+    until(lambda: bool(server.deciders()))
+    (decider,) = server.deciders()
+    server.process.kill()
+    server.process.wait()
+    until(lambda: not alive(decider))
+
+
 def test_sigterm_lets_requests_in_progress_finish(serve: Serve, echo: Echo) -> None:
     server = serve(echo(slo_ms=20_000, sleep_ms=600))
     replicas = server.replicas()

@@ -83,7 +83,7 @@ class LivePages:
             self._held(),
             [] if log is None else log.since(0, _DECISIONS_SHOWN),
             decisions_total=0 if log is None else log.total,
-            policy="static" if self._controller is None else self._controller.autoscaler.name,
+            policy="static" if self._controller is None else self._controller.decider.name,
             version=triscale.__version__,
             ready=self._runner.ready(),
             replica_exits=self._recorder.replica_exits,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from triscale.app.resolve import plan_for
+from triscale.control.decider import Decider
+from triscale.control.decider_messages import Recipe
 from triscale.core.cluster import Node
 from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline, Policy
@@ -14,6 +15,7 @@ from triscale.core.plan import Plan
 from triscale.core.profile import Profile, with_measured
 from triscale.core.settings import Settings
 from triscale.engines.local import NODE
+from triscale.engines.machine import memory_bytes, usable_cores
 from triscale.errors import ConfigError
 from triscale.policy.autoscalers.interface import Autoscaler, Setting
 from triscale.policy.autoscalers.registry import make_autoscaler
@@ -32,8 +34,8 @@ class Chosen:
     """What a server starts with."""
 
     plan: Plan
-    autoscaler: Autoscaler | None
-    """None: the plan never changes."""
+    recipe: Recipe | None
+    """Of the autoscaler; None: the plan never changes."""
     warning: str = ""
 
 
@@ -42,13 +44,11 @@ def nodes_for(pipeline: Pipeline, cores: int, cluster: Sequence[Node]) -> tuple[
 
     ConfigError where models that really run would be told of more cores than there are.
     """
-    here = len(os.sched_getaffinity(0))
     if not cluster:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return (Node(id=NODE, cores=cores, memory_bytes=memory),)
+        return (Node(id=NODE, cores=cores, memory_bytes=memory_bytes()),)
     wanted = sum(int(node.cores) for node in cluster)
     real = [name for name, stage in pipeline.stages.items() if any(v.runtime != "emulated" for v in stage.variants)]
-    if real and wanted > here:
+    if real and wanted > (here := usable_cores()):
         raise ConfigError(
             f"--nodes: {wanted} cores in all, but this machine has {here} and stage {real[0]!r} really computes; "
             "only pipelines whose variants are all `runtime: emulated` can stand for a larger cluster"
@@ -64,7 +64,7 @@ def choose_policy(
     policy: Policy,
     demand: float = 0.0,
 ) -> Chosen:
-    """The policy's autoscaler and first plan, for about `demand` requests/s. Variants asked for are never changed.
+    """The policy's first plan, for about `demand` requests/s, and its autoscaler. Variants asked for are never changed.
 
     ConfigError for an unknown policy, an unknown option, or variants that there are not.
     """
@@ -79,22 +79,20 @@ def choose_policy(
                 f"policy {policy.name!r} is not used: variants were asked for by name, and the plan stays as it is"
             )
         return Chosen(plan_for(graph, profile, cores, variants), None, warning)
-    autoscaler = make_autoscaler(
-        policy.name,
-        Setting(
-            graph=graph,
-            profile=profile,
-            nodes=nodes,
-            min_accuracy=policy.min_accuracy,
-            cold_start_s=COLD_START_S,
-            resize_s=RESIZE_S,
-            options=policy.options,
-        ),
+    setting = Setting(
+        graph=graph,
+        profile=profile,
+        nodes=nodes,
+        min_accuracy=policy.min_accuracy,
+        cold_start_s=COLD_START_S,
+        resize_s=RESIZE_S,
+        options=policy.options,
     )
-    return Chosen(autoscaler.first(demand), autoscaler)
+    autoscaler = make_autoscaler(policy.name, setting)
+    return Chosen(autoscaler.first(demand), Recipe.of(autoscaler, setting, demand))
 
 
-def data_plane(pipeline: Pipeline, autoscaler: Autoscaler | None) -> Settings:
+def data_plane(pipeline: Pipeline, autoscaler: Autoscaler | Decider | None) -> Settings:
     """How the dispatcher treats lateness and overload under this autoscaler, live and simulated."""
     if autoscaler is None or autoscaler.name in _OF_THE_FILE:
         return pipeline.dispatch

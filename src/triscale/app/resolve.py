@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
 from triscale.core.plan import Plan
 from triscale.core.profile import Profile, inline_profile
+from triscale.engines.machine import usable_cores
 from triscale.errors import ConfigError
 from triscale.policy.autoscalers.static import static_plan
 from triscale.profiler.store import load_cached, load_outdated, missing_variants, read_profile, stale_reasons
@@ -23,7 +23,7 @@ def cores_for(pipeline: Pipeline, asked: int | None) -> int:
         return asked
     if pipeline.resources.cores is not None:
         return max(1, int(pipeline.resources.cores))
-    return len(os.sched_getaffinity(0))
+    return usable_cores()
 
 
 def profile_for(pipeline: Pipeline, import_roots: Sequence[str], path: str | None) -> tuple[Profile | None, list[str]]:

@@ -3,7 +3,7 @@
     doors (HTTP) -> Runner -> Dispatcher        requests and batches
                       |  ^
                       v  |
-                   ReplicaClient <- LocalEngine <- Actuator <- Controller <- Autoscaler       processes, plans
+                   ReplicaClient <- LocalEngine <- Actuator <- Controller <- Decider          processes, plans
 
 Everything is started and stopped here, in order, and whatever was started is stopped however a start ends.
 """
@@ -11,9 +11,7 @@ Everything is started and stopped here, in order, and whatever was started is st
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from triscale.app.policy import COLD_START_S, RESIZE_S, data_plane
 from triscale.app.telemetry import tracer_for
 from triscale.clock import Clock
 from triscale.control.actuator import Actuator
+from triscale.control.decider import Decider, LocalDecider
 from triscale.control.loop import Controller
 from triscale.core.cluster import Node, Replica, ReplicaId
 from triscale.core.graph import Graph
@@ -35,6 +34,7 @@ from triscale.core.profile import Profile
 from triscale.core.snapshot import Snapshot
 from triscale.dispatch.assemble import make_dispatcher
 from triscale.engines.local import NODE, LocalEngine
+from triscale.engines.machine import usable_cores
 from triscale.observe.control_metrics import ControlCollector
 from triscale.observe.decisions import DecisionFile, DecisionLog
 from triscale.observe.metrics import PipelineCollector, registry_of, render
@@ -52,9 +52,6 @@ from triscale.serve.status_routes import Page
 
 __all__ = ["ConnectedEngine", "Options", "ServedFleet", "System"]
 
-_SWITCH_S = 0.001
-"""The autoscaler decides in a thread; Python lets it compute for so long before the event loop has its turn. With the
-default of 5 ms, a plan that is being made can be seen in the latency of requests."""
 _LAST_BYTES_S = 5.0
 """Longest that the last responses may take to be sent."""
 _LAST_SPANS_S = 5.0
@@ -100,6 +97,7 @@ class ServedFleet:
         self.follow = runner.follow
         self.share_cores = runner.share_cores
         self.resize = runner.resize
+        self.hold = runner.hold
         self.lanes_closed = runner.lanes_closed
         self.drain = runner.drain
 
@@ -121,21 +119,24 @@ class System:
         options: Options,
         *,
         autoscaler: Autoscaler | None = None,
+        decider: Decider | None = None,
         nodes: Sequence[Node] = (),
         engine: ConnectedEngine | None = None,
         cold_start_s: float = COLD_START_S,
         resize_s: float = RESIZE_S,
     ) -> None:
-        """`plan` is what it starts with. `autoscaler`: what changes it; None = nothing. `nodes`: the machine, as far as
-        it may be used, or the cluster that it stands for; none: all of the machine. `engine`: what runs the replicas;
-        None = processes of this machine. `cold_start_s`, `resize_s`: what a launch and a resize are expected to take,
-        until one has been measured.
+        """`plan` is what it starts with. `decider`: what changes it, or an `autoscaler`, which gets a thread of this
+        process; neither = nothing. `nodes`: the machine, as far as it may be used, or the cluster that it stands for;
+        none: all of the machine. `engine`: what runs the replicas; None = processes of this machine. `cold_start_s`,
+        `resize_s`: what a launch and a resize are expected to take, until one has been measured.
         """
+        if decider is None and autoscaler is not None:
+            decider = LocalDecider(autoscaler)
         self.pipeline = pipeline
         self._options = options
         self._clock = clock
         self._graph = graph = Graph.of(pipeline)
-        dispatcher = make_dispatcher(graph, profile, plan, clock.now(), data_plane(pipeline, autoscaler))
+        dispatcher = make_dispatcher(graph, profile, plan, clock.now(), data_plane(pipeline, decider))
         if plan.shared_cores > 0:
             for node in [node.id for node in nodes] or [NODE]:
                 dispatcher.share_cores(node, plan.cores_of(node))
@@ -156,9 +157,10 @@ class System:
         self._decision_file = DecisionFile(options.decision_log, pipeline.name) if options.decision_log else None
         decisions = DecisionLog(self._decision_file.write) if self._decision_file else DecisionLog()
         self._first_plan = plan
+        self._decider = decider
         self.controller = (
             Controller(
-                autoscaler,
+                decider,
                 self.actuator,
                 self._look,
                 plan,
@@ -167,7 +169,7 @@ class System:
                 decisions=decisions,
                 recorder=steps,
             )
-            if autoscaler is not None
+            if decider is not None
             else None
         )
         self._registry = registry_of(
@@ -178,7 +180,7 @@ class System:
                 self.actuator,
                 steps,
                 clock,
-                "static" if autoscaler is None else autoscaler.name,
+                "static" if decider is None else decider.name,
                 self.controller,
             ),
         )
@@ -192,7 +194,6 @@ class System:
 
     async def start(self) -> None:
         """Launch the plan's replicas, then open the doors. Whatever was started is stopped when this fails."""
-        sys.setswitchinterval(_SWITCH_S)
         try:
             self._tasks.append(asyncio.get_running_loop().create_task(self.actuator.watch()))
             await asyncio.sleep(0)  # the watch subscribes to the engine's events before anything can happen
@@ -216,6 +217,8 @@ class System:
         await self.runner.close(grace)
         await self.http.close(min(grace, _LAST_BYTES_S))
         await self._stop_controlling()
+        if self._decider is not None:
+            await self._decider.close()
         await self.actuator.close()
         for task in self._tasks:
             task.cancel()
@@ -235,7 +238,9 @@ class System:
         """
         await self._stop_controlling()
         if self.controller is not None and autoscaler is not None:
-            self.controller.autoscaler = autoscaler
+            await self.controller.decider.close()
+            self._decider = LocalDecider(autoscaler)
+            self.controller.ask_another(self._decider)
         await self.actuator.restart(self.plan)
         self._control()
 
@@ -283,5 +288,5 @@ class System:
 
 def _local(pipeline: Pipeline, import_roots: Sequence[str], nodes: Sequence[Node]) -> LocalEngine:
     """Processes of this machine. Those that stand for a larger one only sleep, whose processor is no matter."""
-    larger = sum(node.cores for node in nodes) > len(os.sched_getaffinity(0))
+    larger = sum(node.cores for node in nodes) > usable_cores()
     return LocalEngine(pipeline, import_roots, nodes=nodes, pin=not larger, limit=not larger)

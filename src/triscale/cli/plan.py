@@ -82,10 +82,11 @@ _STEPS = 24
 )
 @click.option(
     "--sharing",
-    type=click.Choice(["dedicated", "shared"]),
-    default="dedicated",
+    type=click.Choice(["auto", "dedicated", "shared"]),
+    default="auto",
     show_default=True,
-    help="Whether every lane has cores of its own, or the lanes of a node share its cores.",
+    help="Whether every lane has cores of its own, or the lanes of a node share its cores; auto: shared where there "
+    "are fewer cores than stages.",
 )
 @click.option("--explain", "explained", is_flag=True, help="Say what limits the plan and what a little more would buy.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -126,16 +127,18 @@ def plan(
         raise ConfigError(f"there are no latencies of {checked.name!r} to plan with; run `triscale profile {pipeline}`")
     for warning in warnings:
         click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
+    nodes = nodes or _machine(checked, cores)
+    is_shared = sharing == "shared" or (sharing == "auto" and sum(node.cores for node in nodes) < len(checked.stages))
     settings = Settings(
         wait=wait_model,
-        sharing="shared" if sharing == "shared" else "dedicated",
+        sharing="shared" if is_shared else "dedicated",
         threads=(threads,) if threads else (),
         min_accuracy=checked.policy.min_accuracy if min_accuracy is None else min_accuracy,
         replicas=replicas,
         service_quantile="p50" if wait_model == "half_slo" else "p95",
         utilisation=1.0 if wait_model in ("half_slo", "batch_fill") else Settings().utilisation,
     )
-    problem = Problem.of(Graph.of(checked), profile, 0.0, nodes or _machine(checked, cores), settings)
+    problem = Problem.of(Graph.of(checked), profile, 0.0, nodes, settings)
     if sweep is not None:
         title = f"{checked.name} within {checked.slo_ms:g} ms on {problem.cores} cores"
         _sweep(problem, demands_of(*sweep, steps or _STEPS), solver, title, plot_path, as_json=as_json)

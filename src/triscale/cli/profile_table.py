@@ -16,9 +16,10 @@ from triscale.profiler.paths import stated_accuracy
 __all__ = ["print_profile"]
 
 _MEANING = """\
-Of a batch of one, and of the batch that costs least per item, on one lane.
-items/s: of one core. 2: xN: with 2 threads N times faster, of 2 lanes each N
-times slower than alone.
+On one lane: a batch of one, then the batch that costs least per item, and how
+many items/s one core does with it. threads "2: x1.80": a lane of 2 threads is
+1.80 times as fast. lanes "2: x1.30": with 2 lanes at work, each takes 1.30
+times as long as alone.
 """
 _WIDE = 96
 """Characters of a terminal from which columns stand apart."""
@@ -26,6 +27,11 @@ _BUSY = 0.2
 """Cores of other processes that are worth a warning."""
 _PATHS = 12
 """Paths that are shown; all are in the file."""
+_NONE_RIGHT = """\
+Plans made from this profile take every path to be worthless. Look at the pipeline's `samples.score` first: it gets
+the outputs as clients do, as numpy arrays, and text as arrays of bytes (outputs["label"][0] == b"car"). Mend it and
+profile again; docs/pipelines.md says more under "Samples and scores".\
+"""
 _LARGE_GAP = 0.01
 """Difference between a path and the product that is worth a sentence."""
 
@@ -99,6 +105,8 @@ def _paths(graph: Graph, measured: Profile) -> Table:
 def _in_words(graph: Graph, measured: Profile) -> str:
     paths = measured.paths
     words = f"measured on {paths[0].requests} labelled samples"
+    if all(path.accuracy == 0.0 for path in paths):
+        return f"{words}: not one answer was right.\n{_NONE_RIGHT}"
     if len(paths) > _PATHS:
         words += f"; {len(paths) - _PATHS} more paths are in the file"
     gaps = [_product(graph, path) - path.accuracy for path in paths]

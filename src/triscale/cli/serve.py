@@ -27,6 +27,7 @@ from triscale.cli.options import (
 )
 from triscale.cli.plan_options import nodes_of
 from triscale.clock import SystemClock, monotonic
+from triscale.control.process_decider import ProcessDecider
 from triscale.core.cluster import Node
 from triscale.core.graph import Graph
 from triscale.core.spec import load_pipeline, pipeline_file
@@ -175,9 +176,8 @@ def serve(
         sys.stdout.flush()
 
     async def run() -> None:
-        system = System(
-            checked, roots, profile, plan, SystemClock(), options, autoscaler=chosen.autoscaler, nodes=machines
-        )
+        decider = ProcessDecider(chosen.recipe) if chosen.recipe is not None else None
+        system = System(checked, roots, profile, plan, SystemClock(), options, decider=decider, nodes=machines)
         await _serve_until_told(system, announce)
 
     _run(run())

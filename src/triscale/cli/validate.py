@@ -8,6 +8,8 @@ import msgspec
 from triscale.cli.options import pipeline_argument, set_option
 from triscale.core.graph import Graph
 from triscale.core.spec import load_pipeline
+from triscale.errors import ConfigError
+from triscale.policy.autoscalers.registry import AUTOSCALERS
 
 __all__ = ["validate"]
 
@@ -19,12 +21,17 @@ __all__ = ["validate"]
 def validate(pipeline: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check PIPELINE, a YAML file or the folder of a pipeline.yaml, and say what it describes.
 
-    All mistakes are reported at once; the exit status is 2 when there are any.
+    All mistakes are reported at once; the exit status is 2 when there are any. Models are not imported: whether they
+    are there, `triscale profile` or `triscale serve` says.
 
     \b
     Example: triscale validate examples/digits
     """
     checked = load_pipeline(pipeline, overrides)
+    if checked.policy.name not in AUTOSCALERS:
+        raise ConfigError(
+            f"policy.name: there is no policy {checked.policy.name!r}; write one of {', '.join(AUTOSCALERS)}"
+        )
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(checked)).decode())
         return

@@ -4,10 +4,11 @@
 (a launch, a resize, a drain, a death) leads to another look. A cold start therefore never stops a decision, and a plan
 that is replaced half-way is simply not pursued further.
 
-Per replica one resize is in flight, and the newest target wins. A replica that dies, or cannot be launched, again and
-again is launched more and more slowly, and never takes the others down with it. Where a replica is refused the cores to
-grow, its node counts as full for a while, so that the next plan does without them. Requests are not this file's
-business: the dispatcher requeues what a lost replica ran.
+Per replica one resize is in flight, and the newest target wins; so it is with its variants (`control/holding.py`). A
+replica that dies, or cannot be launched, again and again is launched more and more slowly, and never takes the others
+down with it. Where a replica is refused the cores to grow, its node counts as full for a while, so that the next plan
+does without them; where one cannot load another variant, its stage's are launched for a while. Requests are not this
+file's business: the dispatcher requeues what a lost replica ran.
 
 Nothing here needs to be kept: what runs is asked of the engine, so a controller that starts anew (`take_over`,
 `restart`) goes on with it.
@@ -26,9 +27,10 @@ from msgspec.structs import replace
 from triscale.clock import Clock
 from triscale.control.backoff import Backoff
 from triscale.control.fleet import Fleet, Known
+from triscale.control.holding import Holding
 from triscale.control.inventory import Inventory
 from triscale.core.cluster import Node, NodeId, Replica, ReplicaId, ReplicaSpec, Resized, Resizing
-from triscale.core.plan import Drain, Launch, Plan, Resize
+from triscale.core.plan import Drain, Hold, Launch, Plan, Resize
 from triscale.core.ports import Engine, NodeDown, NodeUp, ReplicaExited, ReplicaReady, ReplicaResized
 from triscale.core.snapshot import Phase, ReplicaView
 from triscale.errors import EngineError
@@ -42,7 +44,8 @@ _log = logging.getLogger("triscale.control")
 _HEALTHY_AFTER_S = 10.0
 """A replica that lived so long before it died starts with a clean record."""
 _REFUSED_FOR_S = 10.0
-"""A replica that could not grow is not asked to again for so long, nor its node counted on for more than it holds."""
+"""A replica that could not grow is not asked to again for so long, nor its node counted on for more than it holds; nor
+is any of a stage asked to load other variants when one could not."""
 _GAIN = 0.3
 """Weight of the latest cold start, or resize, in the running mean of what one takes."""
 
@@ -75,6 +78,9 @@ class Actuator:
         self._inventory = Inventory()
         self._grants: dict[NodeId, float] = {}
         self._backoff = Backoff()
+        self._holding = Holding(engine, fleet, self._takes_work)
+        self._no_holds: dict[str, float] = {}
+        """Stage -> until when its replicas are not asked to hold other variants."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._launches: dict[ReplicaId, asyncio.Task[None]] = {}
         self._plan: Plan | None = None
@@ -86,6 +92,8 @@ class Actuator:
         self.launches = 0
         self.launch_failures = 0
         self.resizes = 0
+        self.holds = 0
+        self.hold_failures = 0
         self.drains = 0
         self.deaths = 0
         """Steps begun, and replicas that died unasked, since the start."""
@@ -129,6 +137,7 @@ class Actuator:
         self._known.clear()
         self._grants.clear()
         self._backoff.clear()
+        self._no_holds.clear()
         self._plan, self._closing = None, False
         await self.take_over(plan)
 
@@ -149,8 +158,10 @@ class Actuator:
                     known = self._known.get(replica)
                     if known is not None and not known.resizing:
                         # What was deferred is done now, or the engine took something back.
-                        known.has = known.spec = replace(known.spec, lanes=resized.lanes, threads=resized.threads)
-                        self._fleet.resize(replica, resized.lanes, resized.threads)
+                        known.reshaped(resized.lanes, resized.threads)
+                        known.stay()
+                        if not known.shaping.locked():  # else its lanes are closed until it holds other variants
+                            self._fleet.resize(replica, resized.lanes, resized.threads)
                         self._look()
                 case ReplicaReady(ready) if ready.spec.id not in self._known:
                     self._adopt(ready)  # an earlier controller's launch was still under way
@@ -181,6 +192,8 @@ class Actuator:
         if replica.draining:
             known.phase = Phase.DRAINING
             self._spawn(self._drained(replica.spec.id))
+        elif not replica.spec.variants:
+            known.tight = True  # an earlier controller was about to swap them: it can take no work
         else:
             try:
                 self._fleet.attach(replica)
@@ -197,13 +210,15 @@ class Actuator:
             return
         self._share_cores(plan, more=False)
         now = self._clock.now()
-        for step in reconcile(plan, self.replicas, self.nodes, itertools.count()):
+        for step in reconcile(plan, self.replicas, self.nodes, itertools.count(), self._may_hold(now)):
             match step:
                 case Launch(spec):
                     if self._backoff.may_launch(spec.stage, now):
                         self._launch(replace(spec, id=ReplicaId(f"{spec.stage}-{next(self._ids)}")))
                 case Resize(replica, lanes, threads):
                     self._resize(replica, lanes, threads)
+                case Hold(replica, variants, swap):
+                    self._hold(replica, variants, swap)
                 case Drain(replica):
                     self._drain(replica)
         self._share_cores(plan, more=True)
@@ -323,26 +338,27 @@ class Actuator:
     async def _resized(self, replica: ReplicaId, known: Known) -> None:
         """Resize until it is as wanted: what is wanted may change meanwhile."""
         try:
-            while self._known.get(replica) is known and known.phase is Phase.READY and known.has != known.spec:
-                wanted, had = known.spec, known.has
-                self.resizes += 1
-                began = self._clock.now()
-                if wanted.cores < had.cores or wanted.lanes < had.lanes:
-                    closed = self._fleet.lanes_closed(replica)
-                    self._fleet.resize(replica, min(wanted.lanes, had.lanes), had.threads)
-                    await closed
-                result = await self._engine.resize(replica, wanted.lanes, wanted.threads)
-                self._fleet.resize(replica, result.lanes, result.threads)
-                took = self._clock.now() - began
-                self._recorder.resized(wanted.stage, took)
-                known.has = replace(had, lanes=result.lanes, threads=result.threads)
-                if result.status is not Resizing.APPLIED:
-                    self._refused(known, wanted, result)
-                elif wanted.cores > had.cores and wanted.lanes >= had.lanes:  # else it waited for batches to end
-                    self.resize_s = _mean(self.resize_s, took)
+            async with known.shaping:
+                while self._takes_work(known) and not known.shaped:
+                    wanted, had = known.spec, known.has
+                    self.resizes += 1
+                    began = self._clock.now()
+                    if wanted.cores < had.cores or wanted.lanes < had.lanes:
+                        closed = self._fleet.lanes_closed(replica)
+                        self._fleet.resize(replica, min(wanted.lanes, had.lanes), had.threads)
+                        await closed
+                    result = await self._engine.resize(replica, wanted.lanes, wanted.threads)
+                    self._fleet.resize(replica, result.lanes, result.threads)
+                    took = self._clock.now() - began
+                    self._recorder.resized(wanted.stage, took)
+                    known.reshaped(result.lanes, result.threads)
+                    if result.status is not Resizing.APPLIED:
+                        self._refused(known, wanted, result)
+                    elif wanted.cores > had.cores and wanted.lanes >= had.lanes:  # else it waited for batches to end
+                        self.resize_s = _mean(self.resize_s, took)
         except EngineError as error:
             # It is gone, or cannot be talked to: its end is reported by an event of its own.
-            known.spec = known.has
+            known.stay()
             known.refused_until = self._clock.now() + _REFUSED_FOR_S
             _log.warning("replica %s could not be resized: %s", replica, error)
         finally:
@@ -353,7 +369,7 @@ class Actuator:
         """It goes on as it is. What its node will never give is not planned with, until it is asked again."""
         until = self._clock.now() + _REFUSED_FOR_S
         known.refused_until = until
-        known.spec = known.has
+        known.stay()
         if result.status is Resizing.INFEASIBLE and wanted.cores > known.has.cores:
             shared = self._plan is not None and self._plan.shared_cores > 0.0
             held = sum(other.view().cores for other in self._known.values() if other.node == known.node)
@@ -367,6 +383,60 @@ class Actuator:
             wanted.threads,
             result.reason or result.status,
         )
+
+    # --- variants -----------------------------------------------------------------------------------------------
+
+    def _may_hold(self, now: float) -> set[ReplicaId]:
+        """The replicas that can be given other variants."""
+        if not self._engine.capabilities.hold:
+            return set()
+        return {
+            replica
+            for replica, known in self._known.items()
+            if known.phase is Phase.READY and self._no_holds.get(known.spec.stage, now) <= now
+        }
+
+    def _hold(self, replica: ReplicaId, variants: tuple[str, ...], swap: bool) -> None:
+        known = self._known[replica]
+        known.spec = replace(known.spec, variants=variants)
+        known.swap = swap
+        if not known.loading:
+            known.loading = True
+            self.holds += 1
+            self._spawn(self._held(known))
+
+    async def _held(self, known: Known) -> None:
+        began = self._clock.now()
+        try:
+            await self._holding.change(known)
+        except EngineError as error:
+            if self._takes_work(known):  # else its end is reported by an event of its own
+                self._not_held(known, error)
+        else:
+            took = self._clock.now() - began
+            _log.info("replica %s holds %s after %.2f s", known.spec.id, ", ".join(known.has.variants), took)
+        finally:
+            known.loading = False
+        self._look()
+
+    def _not_held(self, known: Known, error: EngineError) -> None:
+        """It goes on with what it has; one that has nothing left is replaced."""
+        self.hold_failures += 1
+        self._no_holds[known.spec.stage] = self._clock.now() + _REFUSED_FOR_S
+        _log.warning(
+            "replica %s cannot hold %s, and goes on with %s: %s",
+            known.spec.id,
+            ", ".join(known.spec.variants),
+            ", ".join(known.has.variants) or "nothing",
+            error,
+        )
+        known.spec = replace(known.spec, variants=known.has.variants)
+        if not known.has.variants:
+            self._drain(known.spec.id)
+
+    def _takes_work(self, known: Known) -> bool:
+        """Whether it runs, and is not on its way out."""
+        return self._known.get(known.spec.id) is known and known.phase is Phase.READY
 
     # --- drains -------------------------------------------------------------------------------------------------
 

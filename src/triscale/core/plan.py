@@ -16,6 +16,7 @@ from triscale.core.cluster import NodeId, ReplicaId, ReplicaSpec
 __all__ = [
     "Action",
     "Drain",
+    "Hold",
     "Launch",
     "PathPlan",
     "Plan",
@@ -55,6 +56,8 @@ class ReplicaGroup(Struct, frozen=True, kw_only=True):
     """Of each lane."""
     node: NodeId | None = None
     """Where they must run; None = wherever there is room."""
+    memory_bytes: int = 0
+    """What each may hold; 0 = all of its node's, where that is stated."""
 
 
 class StagePlan(Struct, frozen=True, kw_only=True):
@@ -93,6 +96,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Above 0: all lanes of a node share so many cores (a lane runs only while a core is free)."""
     node_cores: Mapping[NodeId, float] = {}
     """Where lanes share cores: the cores of the nodes that have others than `shared_cores`."""
+    spare_cores: float = 0.0
+    """Where lanes share cores: those that the nodes in use could grant besides, as soon as more work waits than the
+    plan is for,"""
+    spare_after_s: float = 0.0
+    """and how long it takes from the first excess arrival until they are there."""
     mode: Literal["hardware", "accuracy", "overload"] = "hardware"
     feasible: bool = True
     paths: tuple[PathPlan, ...] = ()
@@ -124,10 +132,20 @@ class Resize:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Give a live replica other variants in the place of those that it holds."""
+
+    replica: ReplicaId
+    variants: tuple[str, ...]
+    swap: bool = False
+    """The old ones go before the new ones are loaded, because memory does not hold both; else they serve meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Give a replica no new work, let it finish, stop it."""
 
     replica: ReplicaId
 
 
-Action: TypeAlias = Launch | Resize | Drain
+Action: TypeAlias = Launch | Resize | Hold | Drain

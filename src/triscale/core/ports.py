@@ -93,7 +93,8 @@ class Engine(Protocol):
         Batches go on meanwhile. The newest call's variants win. New variants are loaded before old ones go, or after
         where the replica's memory does not hold both. So give it no batches of variants that are not to stay, before
         the call, nor of new ones before it returns. EngineError, with what went wrong, when a variant cannot be loaded:
-        `replicas` says what is held then. Only where `capabilities.hold`.
+        `replicas` says what is held then. A call that is cancelled unloads nothing from then on. Only where
+        `capabilities.hold`.
         """
         ...
 

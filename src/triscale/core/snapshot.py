@@ -32,11 +32,15 @@ class ReplicaView(Struct, frozen=True, kw_only=True):
     """A replica as the controller knows it."""
 
     spec: ReplicaSpec
-    """With the lanes and threads that it has or, while it is being resized, is to have."""
+    """With the lanes, threads and variants that it has or, while they are being changed, is to have."""
     node: NodeId
     phase: Phase
     cores: int
     """Cores that it holds on its node now: while it is being resized, the larger of before and after."""
+    loading: bool = False
+    """It is being given other variants, and serves with what it still holds of the old ones, if anything."""
+    tight: bool = False
+    """It has been seen that its memory does not hold other variants beside those that it holds."""
 
 
 class StageView(Struct, frozen=True, kw_only=True):

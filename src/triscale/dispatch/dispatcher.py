@@ -118,13 +118,16 @@ class Dispatcher:
         """
         self._fleet.resize(replica, lanes, threads, now)
 
-    def variants_changed(self, replica: ReplicaId, variants: Sequence[str], now: float) -> None:
+    def variants_changed(
+        self, replica: ReplicaId, variants: Sequence[str], now: float, *, changing: bool = False
+    ) -> None:
         """It holds these variants, or is to be given no others' batches. ValueError when one is unknown, or none given.
 
         Call before the engine unloads a variant, with those that stay, and when it has loaded one. Batches that run
-        are not touched. Replicas that are unknown or draining are left alone.
+        are not touched. `changing`: others follow soon, and until then it does its part with these although the plan
+        gives them no share. Replicas that are unknown or draining are left alone.
         """
-        self._fleet.hold(replica, variants, now)
+        self._fleet.hold(replica, variants, now, changing=changing)
 
     def drain(self, replica: ReplicaId, now: float) -> None:
         """Give it no new work; a ReplicaDrained order follows when its last batch is done."""
@@ -266,7 +269,13 @@ class Dispatcher:
     def _refresh(self, now: float) -> None:
         """Renew the predictions."""
         self._fleet.changed = False
-        self.outlook = Outlook(self.stages, self._fleet.cores.values(), rescue=self.settings.drop == "reroute")
+        self.outlook = Outlook(
+            self.stages,
+            self._fleet.cores.values(),
+            rescue=self.settings.drop == "reroute",
+            spare_cores=self.plan.spare_cores,
+            spare_after_s=self.plan.spare_after_s,
+        )
         self._batcher.outlook = self.outlook
         self._give_up_below = [
             (stage, least)

@@ -66,9 +66,7 @@ class Door:
         slack = deadline - now
         if outlook.path > slack:
             return Refusal(Reason.TOO_TIGHT, 0.0)
-        wait = outlook.door_wait(rows)
-        # Behind a backlog it will be run in full batches, which take longer than it would alone.
-        need = wait + (outlook.busy_path if wait > outlook.busy_path - outlook.path else outlook.path)
+        need = outlook.door_wait(rows) + outlook.door_path(rows)
         if need > slack:
             return Refusal(Reason.OVERLOADED, need - slack)
         if self._rate > 0.0:

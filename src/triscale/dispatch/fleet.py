@@ -74,7 +74,7 @@ class Fleet:
         self._replicas[name] = self._stages[s].replicas[name] = replica
         self._fit(replica, lanes, threads, now)
 
-    def hold(self, name: ReplicaId, variants: Sequence[str], now: float) -> None:
+    def hold(self, name: ReplicaId, variants: Sequence[str], now: float, *, changing: bool = False) -> None:
         """Its lanes run these variants from their next batches on. ValueError when one is unknown, or none given.
 
         Replicas that are unknown or draining are left alone.
@@ -83,9 +83,10 @@ class Fleet:
         if replica is None or replica.draining:
             return
         indices = self._indices(name, replica.stage, variants)
-        if indices != replica.variants:
+        if indices != replica.variants or changing is not replica.changing:
             self.changed = True
             replica.variants = indices
+            replica.changing = changing
             self._regroup(replica, now)
 
     def adopt(self, name: ReplicaId, variants: Sequence[str], lanes: int, threads: int, now: float) -> bool:

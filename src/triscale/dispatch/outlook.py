@@ -28,15 +28,39 @@ class Outlook:
     - `options[s]`: the trade-offs between that time and accuracy that rescue may choose from, fastest first;
     - `least[s]`: shortest time from the start of service at s to the answer: less slack than this is hopeless;
     - `lanes[s]`: batches that can run at once at s;
-    - `path`, `busy_path`: time of a whole request on the fastest variants, alone and in full batches;
+    - `path`: time of a whole request on the fastest variants, alone;
+    - `door_path(...)`: the same for a request that arrives now;
     - `door_wait(...)`: predicted wait of a request that arrives now, behind everything admitted.
     """
 
-    __slots__ = ("_stages", "_work", "busy_path", "lanes", "least", "options", "path", "planned")
+    __slots__ = (
+        "_filled_by",
+        "_full_path",
+        "_grown_after_s",
+        "_growth",
+        "_stages",
+        "_work",
+        "lanes",
+        "least",
+        "options",
+        "path",
+        "planned",
+    )
 
-    def __init__(self, stages: Sequence[StageState], cores: Iterable[Cores], *, rescue: bool) -> None:
+    def __init__(
+        self,
+        stages: Sequence[StageState],
+        cores: Iterable[Cores],
+        *,
+        rescue: bool,
+        spare_cores: float = 0.0,
+        spare_after_s: float = 0.0,
+    ) -> None:
+        """`cores`: of each node whose lanes share them. `spare_cores`, `spare_after_s`: see `core.plan.Plan`."""
         count = len(stages)
         total = sum(shared.total for shared in cores)
+        self._growth = (total + spare_cores) / total if total > 0.0 else 1.0
+        self._grown_after_s = spare_after_s
         usable = [_usable(stage, rescue=rescue) for stage in stages]
         threads = [max((group.threads for group in stage.groups), default=1) for stage in stages]
         self._stages = stages
@@ -62,13 +86,16 @@ class Outlook:
             self.least[s] = self.options[s][0][0] + min(models[v].predict(1) for v in usable[s])
             full[s] += min(models[v].predict(stage.batch[v]) for v in usable[s])
         self.path = self.least[0]
-        self.busy_path = max(self.path, full[0])
+        self._full_path = max(self.path, full[0])
+        self._filled_by = self.lanes[0] * max(stages[0].batch[v] for v in usable[0])
+        """Items waiting at the root that fill the next batch of each of its lanes."""
         self._work = _work(stages, usable, threads, self.lanes, total)
 
     def door_wait(self, rows: int = 1) -> float:
         """Seconds until the work already admitted is done: the tightest of each stage's lanes and the cores.
 
-        A request of several `rows` waits for all but one of them, too.
+        A request of several `rows` waits for all but one of them, too. Cores that are to be had count from when they
+        would be there.
         """
         # What runs is half done on average.
         lives = [stage.live - 0.5 * stage.running for stage in self._stages]
@@ -78,7 +105,15 @@ class Outlook:
             wait: float = sum(map(mul, lives, row))
             if wait > longest:
                 longest = wait
+        if longest > self._grown_after_s:
+            return self._grown_after_s + (longest - self._grown_after_s) / self._growth
         return longest
+
+    def door_path(self, rows: int = 1) -> float:
+        """Seconds from the end of its wait to the answer: the more requests wait, the fuller are its batches."""
+        root = self._stages[0]
+        fullness = min(1.0, (root.live - root.running + rows - 1) / self._filled_by)
+        return self.path + fullness * (self._full_path - self.path)
 
     def _by_plan(self, child: StageState, items: float) -> float:
         """Time that one request's items, emitted at one instant, take at `child` by the plan, nothing else waiting."""

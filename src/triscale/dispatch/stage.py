@@ -42,8 +42,9 @@ class ServiceModel(Protocol):
 class Routes:
     """How one row of the share table is followed with the variants that are resident now.
 
-    `shares` sum to 1 over `variants`: the plan's, without what no lane holds. Where no lane holds anything of the
-    plan's, every resident variant counts alike: work goes on until the plan's replicas are there.
+    `shares` sum to 1 over `variants`: the plan's, without what no lane holds. Lanes that hold nothing of the plan's
+    yet, but are about to, do their part until then, on the most accurate variant that they hold. Where no lane holds
+    anything of the plan's, every resident variant counts alike: work goes on until the plan's replicas are there.
     """
 
     __slots__ = ("credits", "planned", "shares", "variants")
@@ -57,14 +58,22 @@ class Routes:
         self.variants: tuple[int, ...] = ()
         """Those with a share, most accurate first."""
 
-    def survey(self, resident: Sequence[int]) -> None:
-        """Other variants are resident (most accurate first)."""
+    def survey(self, resident: Sequence[int], strays: Mapping[int, float]) -> None:
+        """Other variants are resident (most accurate first). `strays`: variant -> part of the stage's lanes that run it
+        until they hold something of the plan's.
+        """
         planned = self.planned
-        self.variants = tuple([v for v in resident if planned[v] > 0.0] or resident)
-        total = sum(planned[v] for v in self.variants)
         self.shares = [0.0] * len(planned)
+        total = sum(planned[v] for v in resident)
+        if total <= 0.0:
+            self.variants = tuple(resident)
+            for v in resident:
+                self.shares[v] = 1.0 / len(resident)
+            return
+        self.variants = tuple(v for v in resident if planned[v] > 0.0 or v in strays)
+        rest = 1.0 - sum(strays.values())
         for v in self.variants:
-            self.shares[v] = planned[v] / total if total > 0.0 else 1.0 / len(self.variants)
+            self.shares[v] = strays[v] if v in strays else rest * (planned[v] / total)
 
     def pick(self, variants: tuple[int, ...]) -> int:
         """The variant among these (most accurate first) whose turn it is; -1 when none has a share."""
@@ -90,6 +99,7 @@ class StageState:
     """Queue, lanes, shares and measurements of one stage. Fields are open to the dispatcher; rules are here."""
 
     __slots__ = (
+        "_strays",
         "accuracy",
         "batch",
         "by_path",
@@ -154,6 +164,7 @@ class StageState:
         self.by_path = False
         """Whether any row differs from row 0."""
         self.linger_s = 0.0
+        self._strays: dict[int, float] = {}
         self.without_lanes_since: float | None = now
 
     def follow(self, plan: StagePlan, graph: Graph, max_batch: Sequence[int], most_lanes: float = float("inf")) -> None:
@@ -196,15 +207,16 @@ class StageState:
     def open_lane(self, lane: Lane, cores: Cores | None) -> None:
         """A lane may take work, as soon as it is idle."""
         replica = lane.replica
-        key = (replica.variants, replica.threads, replica.node if cores is not None else None)
+        key = (replica.variants, replica.threads, replica.node if cores is not None else None, replica.changing)
         group = next((group for group in self.groups if group.key == key), None)
         if group is None:
-            group = Group(key, replica.variants, replica.threads, cores)
+            group = Group(key, replica.variants, replica.threads, cores, changing=replica.changing)
             self.groups.append(group)
-            self._survey()
         lane.group = group
         group.size += 1
         self.lanes += 1
+        if group.size == 1 or self._strays:
+            self._survey()
         self.without_lanes_since = None
         if lane.batch is None:
             self.rest_lane(lane)
@@ -240,6 +252,7 @@ class StageState:
         self.lanes -= 1
         if not group.size:
             self.groups.remove(group)
+        if not group.size or self._strays:
             self._survey()
         if not self.lanes:
             self.without_lanes_since = now
@@ -249,8 +262,17 @@ class StageState:
         self.resident = tuple(sorted(found, key=lambda v: -self.accuracy[v]))
         # The most accurate lanes are offered work first: routing to the most accurate with room.
         self.groups.sort(key=lambda group: -self.accuracy[group.variants[0]])
+        self._strays = self._stray()
         for row in self.routes:
-            row.survey(self.resident or self.planned or range(len(self.models)))
+            row.survey(self.resident or self.planned or range(len(self.models)), self._strays)
+
+    def _stray(self) -> dict[int, float]:
+        """Variant -> part of the lanes that run it until they hold something of the plan's."""
+        parts: dict[int, float] = {}
+        for group in self.groups:
+            if group.changing and not any(v in self.planned for v in group.variants):
+                parts[group.variants[0]] = parts.get(group.variants[0], 0.0) + group.size / self.lanes
+        return parts
 
 
 def _rows(graph: Graph, index: int) -> dict[int, int]:

@@ -196,7 +196,7 @@ class Item:
         return item.index
 
 
-GroupKey: TypeAlias = "tuple[tuple[int, ...], int, str | None]"
+GroupKey: TypeAlias = "tuple[tuple[int, ...], int, str | None, bool]"
 """(resident variants, threads per lane, node where cores are shared)."""
 
 
@@ -216,10 +216,14 @@ class Cores:
 class Group:
     """Lanes that are alike: the same resident variants and, where cores are shared, the same node."""
 
-    __slots__ = ("cores", "idle", "key", "size", "threads", "variants")
+    __slots__ = ("changing", "cores", "idle", "key", "size", "threads", "variants")
 
-    def __init__(self, key: GroupKey, variants: tuple[int, ...], threads: int, cores: Cores | None) -> None:
+    def __init__(
+        self, key: GroupKey, variants: tuple[int, ...], threads: int, cores: Cores | None, *, changing: bool = False
+    ) -> None:
         self.key = key
+        self.changing = changing
+        """Of replicas that are about to hold other variants."""
         self.variants = variants
         """Most accurate first."""
         self.threads = threads
@@ -256,7 +260,7 @@ class Lane:
 class ReplicaState:
     """A replica as the dispatcher sees it."""
 
-    __slots__ = ("draining", "id", "lanes", "node", "resizing", "stage", "threads", "variants")
+    __slots__ = ("changing", "draining", "id", "lanes", "node", "resizing", "stage", "threads", "variants")
 
     def __init__(self, name: ReplicaId, stage: int, variants: tuple[int, ...], threads: int, node: str) -> None:
         self.id = name
@@ -267,6 +271,8 @@ class ReplicaState:
         self.node = node
         self.lanes: list[Lane] = []
         self.draining = False
+        self.changing = False
+        """It is about to hold other variants."""
         self.resizing = False
         """A LanesClosed order is due when it runs no more, and no wider, lanes than it should."""
 

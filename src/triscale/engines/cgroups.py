@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from triscale.engines.own_group import own_group
+
 __all__ = ["Cgroups", "Group", "open_cgroups"]
 
 _PERIOD_US = 100_000
@@ -139,7 +141,8 @@ def open_cgroups(most: int, root: Path = Path("/")) -> Cgroups:
     `root`: where the kernel's `proc` and the mounts that it names are.
     """
     proc = root / "proc"
-    version, own = _own_group(root, proc)
+    mine = own_group(root)
+    version, own = mine.version, mine.path
     for stale in _stale(own, proc):
         # Without ending anything: what still runs there might not be an orphan but out of our sight.
         with contextlib.suppress(OSError):
@@ -156,35 +159,6 @@ def open_cgroups(most: int, root: Path = Path("/")) -> Cgroups:
         found.close()
         raise
     return found
-
-
-def _own_group(root: Path, proc: Path) -> tuple[int, Path]:
-    """The version of the interface that has the cpu controller, and the folder of our own group."""
-    groups: dict[str, str] = {}
-    for line in (proc / "self" / "cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            groups[controller] = path
-    # Where both versions are mounted, each controller belongs to one of them: version 1 says so in its options.
-    for version, kind, controller in ((1, "cgroup", "cpu"), (2, "cgroup2", "")):
-        for mounted_kind, options, base, point in _mounts(proc):
-            if mounted_kind == kind and (version == 2 or controller in options) and controller in groups:
-                path = groups[controller]
-                if base != "/":
-                    if path != base and not path.startswith(f"{base}/"):
-                        continue
-                    path = path[len(base) :]
-                return version, root / point.lstrip("/") / path.lstrip("/")
-    raise FileNotFoundError("no cpu controller is mounted")
-
-
-def _mounts(proc: Path) -> Iterator[tuple[str, list[str], str, str]]:
-    """(kind, options, what of it is mounted, where) of every file system."""
-    for line in (proc / "self" / "mountinfo").read_text().splitlines():
-        where, _, what = line.partition(" - ")
-        _, _, _, base, point, *_ = where.split()
-        kind, *_, options = what.split()
-        yield kind, options.split(","), base, point
 
 
 def _stale(own: Path, proc: Path) -> Iterator[Path]:

@@ -37,6 +37,7 @@ from triscale.core.ports import ReplicaExited, ReplicaReady, ReplicaResized
 from triscale.engines.cpus import assign
 from triscale.engines.events import Events, EventStream
 from triscale.engines.limits import Limits
+from triscale.engines.machine import memory_bytes, processors, usable_cores
 from triscale.engines.worker import EXIT_GRACE, Worker
 from triscale.errors import EngineError
 from triscale.replica.address import bound
@@ -74,15 +75,19 @@ class LocalEngine:
         replicas stand for a larger machine. `nodes`: what to report instead of one node, where they stand for a
         cluster; its replicas all run here. `pin`: tell replicas which processors to run on. `limit`: keep them to
         their cores by control groups, where this process may.
+
+        Where a quota leaves us fewer cores than there are processors, replicas are told of processors only if `cpus`
+        names them: others use the same ones, and the kernel, which sees who does, finds free ones better than we.
         """
         self._pipeline = pipeline
         self._graph = Graph.of(pipeline)
         self._import_roots = tuple(import_roots)
-        self._cpus = tuple(sorted(os.sched_getaffinity(0) if cpus is None else cpus))
-        self._cores = float(len(self._cpus)) if cores is None else cores
+        self._cpus = processors() if cpus is None else tuple(sorted(cpus))
+        usable = min(usable_cores(), len(self._cpus))
+        self._cores = float(usable) if cores is None else cores
         self._nodes = {node.id: node for node in nodes}
-        self._pin = pin
-        self._limits = Limits(len(self._cpus), wanted=limit)
+        self._pin = pin and (cpus is not None or usable == len(self._cpus))
+        self._limits = Limits(usable, wanted=limit)
         self._launch_timeout = launch_timeout
         self._resize_timeout = resize_timeout
         self._heartbeat_timeout = heartbeat_timeout
@@ -104,8 +109,7 @@ class LocalEngine:
         """The machine that we run on, or the nodes that it stands for."""
         if self._nodes:
             return tuple(self._nodes.values())
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return (Node(id=NODE, cores=self._cores, memory_bytes=memory),)
+        return (Node(id=NODE, cores=self._cores, memory_bytes=memory_bytes()),)
 
     async def replicas(self) -> Sequence[Replica]:
         """The replicas that can take work, or are finishing their last."""

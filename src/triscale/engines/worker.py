@@ -95,7 +95,7 @@ class Worker:
         """Make these its resident variants, one after the other, while batches go on: those that it holds then.
 
         The newest call's variants win. What is not wanted goes last, or first where memory is short; and comes back
-        where that did not help. EngineError when a variant cannot be loaded.
+        where that did not help. EngineError when a variant cannot be loaded. Cancelled, it begins nothing more.
         """
         assert self.client is not None
         self._variants = variants
@@ -115,9 +115,14 @@ class Worker:
         return self._held
 
     async def _load(self, variant: str) -> None:
+        # Whoever asked may give up meanwhile: what is loaded is held all the same.
+        await asyncio.shield(asyncio.ensure_future(self._loaded(variant)))
+
+    async def _loaded(self, variant: str) -> None:
         assert self.client is not None
         await self.client.load(variant)
-        self._holds((*self._held, variant))
+        if variant not in self._held:
+            self._holds((*self._held, variant))
 
     async def _load_instead(self, variant: str, gone: tuple[str, ...]) -> None:
         try:

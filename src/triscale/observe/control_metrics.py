@@ -34,6 +34,8 @@ class Actuation(Protocol):
     launches: int
     launch_failures: int
     resizes: int
+    holds: int
+    hold_failures: int
     drains: int
 
     @property
@@ -52,7 +54,11 @@ class Loop(Protocol):
 
     decisions: DecisionLog
     ticks: int
-    failures: int
+
+    @property
+    def failures(self) -> int:
+        """Ticks that something went wrong in, and what went wrong beside them."""
+        ...
 
 
 class ControlCollector(Collector):
@@ -191,6 +197,14 @@ class ControlCollector(Collector):
             "triscale_replica_launch_failures", "Launches that failed.", self._actuation.launch_failures
         )
         yield self._counter("triscale_replica_resizes", "Resizes in place begun.", self._actuation.resizes)
+        yield self._counter(
+            "triscale_replica_holds", "Changes of the variants that a replica holds.", self._actuation.holds
+        )
+        yield self._counter(
+            "triscale_replica_hold_failures",
+            "Times that it could not; it goes on with what it holds.",
+            self._actuation.hold_failures,
+        )
         yield self._counter("triscale_replica_drains", "Replicas told to finish and stop.", self._actuation.drains)
         yield self._histograms(
             "triscale_replica_cold_start_seconds",
@@ -213,14 +227,17 @@ class ControlCollector(Collector):
             for kind in KINDS:
                 decisions.add_metric([self._pipeline, self._policy, mode, kind], loop.decisions.counts[mode, kind])
         yield decisions
-        yield self._counter("triscale_control_ticks", "Times that the control loop looked and decided.", loop.ticks)
+        yield self._counter("triscale_control_ticks", "Times that the control loop looked and asked.", loop.ticks)
         yield self._counter(
             "triscale_control_failed_ticks",
-            "Ticks without a decision: an error, or an impossible plan. The last plan stayed in force.",
+            "Ticks without a decision (an error, an impossible plan), and losses of the process that decides. "
+            "The last plan stayed in force.",
             loop.failures,
         )
         decide = HistogramMetricFamily(
-            "triscale_control_decide_seconds", "From looking to having a plan, per tick.", labels=["pipeline"]
+            "triscale_control_decide_seconds",
+            "From looking to having a plan, per tick, the way to the process that decides and back included.",
+            labels=["pipeline"],
         )
         decide.add_metric([self._pipeline], self._recorder.decide_s.cumulative(), self._recorder.decide_s.total)
         yield decide

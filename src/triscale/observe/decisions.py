@@ -59,7 +59,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     """Replicas that could take work."""
     starting: int
     decide_s: float
-    """What deciding took."""
+    """From looking to having the plan, the way to the process that decides and back included."""
 
     @property
     def kind(self) -> Kind:

@@ -123,8 +123,8 @@ def _attained(run: ReportDocument, surge: PhaseView) -> Promise:
 
 
 def _exactly(share: float | None) -> str:
-    """With two decimals, so that what fell just short of 99 % does not read as if it had not."""
-    return percent(share) if share in (None, 0.0, 1.0) else f"{min(99.99, 100.0 * share):.2f} %"
+    """With two decimals, and more where what fell just short of the goal would read as if it had not."""
+    return percent(share, 2, _ATTAINED)
 
 
 def _load(run: ReportDocument, index: int) -> str:

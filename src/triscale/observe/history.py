@@ -8,25 +8,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from msgspec import Struct
 
 from triscale.core.request import Outcome, Reason
 from triscale.dispatch.dispatcher import Dispatcher
 from triscale.observe.axes import Axes
+from triscale.observe.causes import CauseKey
 from triscale.observe.quantiles import quantile_s
 from triscale.observe.recorder import Recorder
 
-__all__ = ["CauseKey", "History", "HistoryDocument", "Sample", "StageSample", "StageSeries", "cause_name"]
+__all__ = ["History", "HistoryDocument", "Sample", "StageSample", "StageSeries", "cause_name"]
 
 _Key = TypeVar("_Key")
 
 KEPT = 600
 """Samples: ten minutes of seconds."""
-
-CauseKey: TypeAlias = "tuple[Outcome, int, Reason]"
-"""(outcome, stage or -1, reason), as in `dispatch.accounts`."""
 
 
 class StageSample(Struct, frozen=True, kw_only=True):

@@ -106,7 +106,7 @@ class ControlRecorder:
         self.resize_s = {stage: Histogram(_CONTROL_BOUNDS_S) for stage in stages}
         """Per stage: from asking for other lanes or threads to having them."""
         self.decide_s = Histogram(_CONTROL_BOUNDS_S)
-        """Of each tick: from looking to having a plan, a thread's wait included."""
+        """Of each tick: from looking to having a plan, the way to the process that decides and back included."""
 
     def launched(self, stage: str, seconds: float) -> None:
         """A replica became ready."""

@@ -98,7 +98,7 @@ def decisions(run: ReportDocument) -> str:
             f"{each.at_s:.1f} s",
             escape(each.mode),
             f"{count(each.demand)}/s",
-            f"{each.cores:g}",
+            count(each.cores),
             percent(each.accuracy),
             escape(each.reason),
         ]

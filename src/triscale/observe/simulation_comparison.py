@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from triscale.core.figures import rounded
 from triscale.observe.simulation_document import SimulationView
 from triscale.observe.simulation_statistics import Interval, interval
 from triscale.observe.simulation_wording import listed
@@ -123,9 +124,9 @@ def _distance(each: Standing, bound: Standing) -> str:
     """`triscale is 1.2 points of attainment below the oracle, at the same accuracy and 12 % more core-seconds`."""
     if each.attainment is None or bound.attainment is None:
         return ""
-    parts = [_points(each.attainment.mean - bound.attainment.mean, "attainment")]
+    parts = [_points(each.attainment.mean - bound.attainment.mean, "attainment", 1e-9)]
     if each.accuracy is not None and bound.accuracy is not None:
-        parts.append(_points(each.accuracy.mean - bound.accuracy.mean, "accuracy"))
+        parts.append(_points(each.accuracy.mean - bound.accuracy.mean, "accuracy", 0.00005))
     if bound.core_seconds.mean > 0.0:
         parts.append(_cost(each.core_seconds.mean / bound.core_seconds.mean))
     return f"{each.policy} against the oracle: {', '.join(parts)}."
@@ -137,10 +138,11 @@ def _cost(ratio: float) -> str:
     return f"{ratio:.1f} times the core-seconds" if ratio >= 2.0 else f"{_signed(100.0 * (ratio - 1.0))} % core-seconds"
 
 
-def _points(difference: float, of: str) -> str:
-    return f"the same {of}" if abs(difference) < 0.00005 else f"{_signed(100.0 * difference, 2)} points of {of}"
+def _points(difference: float, of: str, same: float) -> str:
+    """In percentage points, where they differ by more than `same`."""
+    return f"the same {of}" if abs(difference) <= same else f"{_signed(100.0 * difference, 2)} points of {of}"
 
 
 def _signed(number: float, decimals: int = 1) -> str:
     sign = "+" if number > 0.0 else _MINUS
-    return f"{sign}{abs(number):,.{decimals}f}"
+    return f"{sign}{rounded(abs(number), decimals)}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from triscale.observe.report_svg import INK, STAGE_COLOURS, NumberAxis, Plot, draw, require_matplotlib
 from triscale.observe.simulation_comparison import Standing
-from triscale.observe.simulation_document import SeriesView, SimulationView
+from triscale.observe.simulation_document import Series, SimulationView
 from triscale.observe.simulation_plots import accuracies, edges_of, time_of, upper_range
 
 __all__ = ["colours_of", "plots_of_comparison"]
@@ -70,12 +70,12 @@ def _trade(found: Sequence[Standing]) -> Plot | None:
     return draw("trade", title, keys, paint, NumberAxis(_HEADROOM * max(widest, 1.0), "cores"))
 
 
-def _missed(series: SeriesView) -> list[float]:
+def _missed(series: Series) -> list[float]:
     lost = [sum(counts) for counts in zip(*(getattr(series, name) for name in _OUTCOMES), strict=True)]
     return [100.0 * some / all_ if all_ else math.nan for some, all_ in zip(lost, series.arrivals, strict=True)]
 
 
-def _tails(series: SeriesView) -> list[float]:
+def _tails(series: Series) -> list[float]:
     return [math.nan if value is None else value for value in series.p99_ms]
 
 
@@ -83,7 +83,7 @@ def _over_time(
     name: str,
     title: str,
     found: Sequence[Standing],
-    values: Callable[[SeriesView], Sequence[float]],
+    values: Callable[[Series], Sequence[float]],
     *,
     low: float | None = None,
     most: float | None = None,
@@ -116,7 +116,7 @@ def _over_time(
     return draw(name, title, keys, paint, time_of(run))
 
 
-def _mean(runs: Sequence[SimulationView], values: Callable[[SeriesView], Sequence[float]]) -> list[float]:
+def _mean(runs: Sequence[SimulationView], values: Callable[[Series], Sequence[float]]) -> list[float]:
     """Per window, over the seeds that have a value there."""
     curve = []
     for window in zip(*(values(run.series) for run in runs), strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
+from triscale.core.figures import rounded
 from triscale.errors import ConfigError
 from triscale.observe.report_html import element, figure, page, prose, table
 from triscale.observe.simulation_comparison import ACCURACY_MARGIN, COST_MARGIN, ORACLE, Standing, remarks, standings
@@ -90,7 +91,7 @@ def _figures(found: Sequence[Standing]) -> str:
             escape(each.policy),
             figure_text(each.attainment, 2, 100.0),
             figure_text(each.violations),
-            NOTHING if each.relative is None else f"{each.relative:.2f}",
+            NOTHING if each.relative is None else rounded(each.relative, 2),
             figure_text(each.accuracy, 2, 100.0),
             figure_text(each.core_seconds),
             figure_text(each.p99_ms),

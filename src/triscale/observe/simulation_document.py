@@ -1,7 +1,12 @@
-"""What the pages of simulations read: the JSON of `sim/result.py`, of which they name the fields that they show.
+"""What a simulation found: how the requests ended, what it cost, and how both went over time.
 
-`observe` lies below `sim`, so a result comes here as its document (`msgspec.to_builtins(result)`), like the JSON of a
-run comes to the run's report.
+The one definition of it, for the simulator, which adds what only the moment knows (`sim/result.py`), and for the pages
+and the terminal, which show it. `observe` lies below `sim`, so a result comes here as its JSON
+(`msgspec.to_builtins(result)`), like that of a run comes to the run's report.
+
+Requests that arrive during the warm-up are in no figure here except `arrived` and `items`. In the series a request
+belongs to the window in which it arrived, however late it ended, so that each window's arrivals are the sum of its
+outcomes.
 """
 
 from __future__ import annotations
@@ -12,22 +17,22 @@ import msgspec
 from msgspec import Struct
 
 from triscale.errors import ConfigError
+from triscale.observe.causes import Cause
 from triscale.observe.report_document import LatencyView, PhaseView, ReasonView
 
 __all__ = [
-    "CauseView",
-    "DecisionView",
-    "SeriesView",
+    "Decision",
+    "Latency",
+    "Series",
     "SimulationView",
-    "StageSeriesView",
-    "TailView",
-    "ViolationsView",
+    "StageSeries",
+    "Violations",
     "phase_of",
     "read_simulation",
 ]
 
 
-class ViolationsView(Struct, frozen=True, kw_only=True):
+class Violations(Struct, frozen=True, kw_only=True):
     """Requests that were not answered in time, by how they ended."""
 
     late: int = 0
@@ -41,69 +46,83 @@ class ViolationsView(Struct, frozen=True, kw_only=True):
         return self.late + self.dropped + self.shed + self.failed
 
 
-class CauseView(Struct, frozen=True, kw_only=True):
-    """How many requests ended in one way, at one place, for one reason."""
+class Latency(Struct, frozen=True, kw_only=True):
+    """Time from arrival to answer, of all answered requests, late ones included. None where nothing was answered.
 
-    outcome: str
-    stage: str = ""
-    reason: str = ""
-    requests: int
+    The mean is exact, the quantiles are within 1 %.
+    """
 
-
-class TailView(Struct, frozen=True, kw_only=True):
-    """Quantiles in ms."""
-
+    mean: float | None = None
     p50: float | None = None
     p95: float | None = None
     p99: float | None = None
     p99_9: float | None = None
 
 
-class DecisionView(Struct, frozen=True, kw_only=True):
-    """A plan that was taken over, `t` seconds from the start."""
+class Decision(Struct, frozen=True, kw_only=True):
+    """A plan that was taken over."""
 
     t: float
+    """Seconds from the start."""
     reason: str
     demand: float
+    """Requests/s that it was made for."""
     capacity: float
     cores: float
     accuracy: float
     mode: str
 
 
-class StageSeriesView(Struct, frozen=True, kw_only=True):
+class StageSeries(Struct, frozen=True, kw_only=True):
     """One stage over time: one number per window."""
 
     cores_start: Sequence[float]
+    """Mean cores held by the replicas that were there at the start, as far as they had them then. Where lanes share
+    cores, they belong to no stage, and this and the next two are 0."""
     cores_up: Sequence[float]
+    """Cores that replicas grew by in place since they were launched."""
     cores_out: Sequence[float]
+    """Cores that replicas launched later began with."""
     busy_core_s: Sequence[float]
+    """Core-seconds in which lanes ran batches."""
     items: Mapping[str, Sequence[int]]
+    """Variant -> items handed to lanes."""
 
 
-class SeriesView(Struct, frozen=True, kw_only=True):
-    """The run over time: one number per window."""
+class Series(Struct, frozen=True, kw_only=True):
+    """The run over time: one number per window, the first from `start_s` on; the last may be cut short."""
 
     window_s: float
     start_s: float
+    """The end of the warm-up."""
     arrivals: Sequence[int]
     answered: Sequence[int]
+    """In time."""
     late: Sequence[int]
     dropped: Sequence[int]
     shed: Sequence[int]
     failed: Sequence[int]
     accuracy_sum: Sequence[float]
+    """Of the requests answered in time; divide by `answered` for their mean."""
     p99_ms: Sequence[float | None]
+    """Of the answered requests; None where there are none."""
     cores: Sequence[float]
+    """Mean cores held, over all stages; the sum of the next three."""
     cores_start: Sequence[float]
     cores_up: Sequence[float]
     cores_out: Sequence[float]
+    busy_core_s: Sequence[float]
     capacity: Sequence[float]
-    stages: Mapping[str, StageSeriesView]
+    """Requests/s that the plan in force at the end of the window can carry; 0 = it does not say."""
+    stages: Mapping[str, StageSeries]
+
+    def times(self) -> list[float]:
+        """Where each window begins, in seconds."""
+        return [self.start_s + index * self.window_s for index in range(len(self.arrivals))]
 
 
 class SimulationView(Struct, frozen=True, kw_only=True):
-    """One policy on one trace, as the pages see it."""
+    """One policy on one trace. All of it is determined by the inputs and the seed."""
 
     policy: str
     pipeline: str
@@ -111,20 +130,34 @@ class SimulationView(Struct, frozen=True, kw_only=True):
     seed: int
     warmup_s: float
     simulated_s: float
+    """Length of the trace. Requests that had not ended by then were simulated on to their ends."""
+    arrived: int
+    """All requests, those of the warm-up included."""
     requests: int
+    """Those that are counted: the others are."""
     answered: int
-    violations: ViolationsView
+    """In time."""
+    violations: Violations
     attainment: float | None
+    """Answered in time over all requests; None without requests."""
     accuracy: float | None
+    """Mean of the requests answered in time; None without any."""
     core_seconds: float
     mean_cores: float
-    latency_ms: TailView
+    latency_ms: Latency
     items: int
-    causes: Sequence[CauseView]
+    """Completed, over all stages."""
+    batches: int
+    causes: Sequence[Cause]
+    """Of all violations, the most frequent first."""
     actions: Mapping[str, int]
-    decisions: Sequence[DecisionView]
+    """`plan` (changes of plan), `launch`, `resize`, `drain`, `lost` (replicas that died) -> how often."""
+    decisions: Sequence[Decision]
+    """Changes of plan in order, the first plan included; a plan that differs from the one before in none of these
+    fields is left out, and so are those beyond the first ten thousand (`actions["plan"]` counts all)."""
     problems: Sequence[str]
-    series: SeriesView
+    """What went wrong without ending the run: impossible plans by policy and rule, requests that nothing ran."""
+    series: Series
 
     @property
     def counted_s(self) -> float:

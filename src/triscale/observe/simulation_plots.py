@@ -19,7 +19,7 @@ from triscale.observe.report_svg import (
     draw,
     require_matplotlib,
 )
-from triscale.observe.simulation_document import SeriesView, SimulationView, StageSeriesView
+from triscale.observe.simulation_document import Series, SimulationView, StageSeries
 
 __all__ = [
     "AXIS_COLOURS",
@@ -65,8 +65,7 @@ def time_of(run: SimulationView) -> TimeAxis:
 def edges_of(run: SimulationView) -> list[float]:
     """Where each window begins, and where the last one ends."""
     series = run.series
-    starts = [series.start_s + index * series.window_s for index in range(len(series.arrivals))]
-    return [*starts, min(run.simulated_s, series.start_s + len(series.arrivals) * series.window_s)]
+    return [*series.times(), min(run.simulated_s, series.start_s + len(series.arrivals) * series.window_s)]
 
 
 def _lengths(run: SimulationView) -> list[float]:
@@ -146,12 +145,12 @@ def _accuracy(run: SimulationView) -> Plot | None:
     return draw("accuracy", "Accuracy, %", keys, paint, time_of(run))
 
 
-def variants_used(stage: StageSeriesView) -> list[str]:
+def variants_used(stage: StageSeries) -> list[str]:
     """The variants that ran at all, in the order of the file."""
     return [variant for variant, counts in stage.items.items() if any(counts)]
 
 
-def accuracies(series: SeriesView) -> list[float]:
+def accuracies(series: Series) -> list[float]:
     """Mean accuracy in percent per window; not a number where nothing was answered in time."""
     return [
         100.0 * total / answered if answered else float("nan")
@@ -169,12 +168,12 @@ def _cores(run: SimulationView) -> Plot | None:
     return _by_axis("cores", "Cores held, by how they came", run, run.series, FULL)
 
 
-def _stage_cores(run: SimulationView, name: str, stage: StageSeriesView) -> Plot | None:
+def _stage_cores(run: SimulationView, name: str, stage: StageSeries) -> Plot | None:
     return _by_axis(f"cores-{name}", f"{name}: cores", run, stage, HALF)
 
 
 def _by_axis(
-    name: str, title: str, run: SimulationView, series: SeriesView | StageSeriesView, widths: Sequence[str]
+    name: str, title: str, run: SimulationView, series: Series | StageSeries, widths: Sequence[str]
 ) -> Plot | None:
     layers = {"start": series.cores_start, "up": series.cores_up, "out": series.cores_out}
     seen = [axis for axis, values in layers.items() if any(values)]
@@ -199,7 +198,7 @@ def _busy(run: SimulationView) -> Plot | None:
     return _stack("busy", "Cores at work, by stage", [*keys, ("--ink", "line", "cores held")], run, rates, over=line)
 
 
-def _mix(run: SimulationView, name: str, stage: StageSeriesView) -> Plot | None:
+def _mix(run: SimulationView, name: str, stage: StageSeries) -> Plot | None:
     """The share of each variant in the stage's items; nothing where one ran them all."""
     used = variants_used(stage)
     if len(used) < 2:

@@ -8,7 +8,7 @@ from html import escape
 from triscale.errors import ConfigError
 from triscale.observe.report_html import element, figure, page, prose, table, tile
 from triscale.observe.report_svg import OUTCOME_COLOURS, Plot
-from triscale.observe.simulation_document import DecisionView, SimulationView, phase_of, read_simulation
+from triscale.observe.simulation_document import Decision, SimulationView, phase_of, read_simulation
 from triscale.observe.simulation_plots import edges_of, plots_of_simulation, stage_plots, variants_used
 from triscale.observe.simulation_wording import actions_text, cause_text, simulation_headline
 from triscale.observe.wording import NOTHING, count, milliseconds, percent, phase_sentences
@@ -78,7 +78,7 @@ def _tiles(run: SimulationView) -> Iterator[str]:
     tail = "\n".join(f"{name} {milliseconds(value)}" for name, value in others)
     yield tile("Latency p99", milliseconds(latency.p99), tail)
     changes = actions_text(run.actions).replace(", ", "\n")
-    steps = sum(number for action, number in run.actions.items() if action in ("launch", "resize", "drain"))
+    steps = sum(number for action, number in run.actions.items() if action in ("launch", "resize", "hold", "drain"))
     yield tile("Actions", count(steps), changes)
 
 
@@ -132,7 +132,7 @@ def _causes(run: SimulationView) -> str:
     return title + table(["outcome", "where and why", "requests", "of all"], rows, text={1})
 
 
-def _decisions(decisions: Sequence[DecisionView], changes: int) -> str:
+def _decisions(decisions: Sequence[Decision], changes: int) -> str:
     if not decisions:
         return ""
     header = ["at", "why", "planned for", "can carry", "cores", "accuracy", "short of"]
@@ -152,13 +152,13 @@ def _decisions(decisions: Sequence[DecisionView], changes: int) -> str:
 _SHORT_OF = {"hardware": "nothing", "accuracy": "cores: less accurate variants", "overload": "cores: requests are shed"}
 
 
-def _decision(decision: DecisionView) -> list[str]:
+def _decision(decision: Decision) -> list[str]:
     return [
         f"{decision.t:,.1f}&nbsp;s",
         prose(decision.reason or NOTHING),
         f"{count(decision.demand)}/s" if decision.demand else NOTHING,
         f"{count(decision.capacity)}/s" if decision.capacity else NOTHING,
-        f"{decision.cores:g}",
+        count(decision.cores),
         percent(decision.accuracy),
         escape(_SHORT_OF.get(decision.mode, decision.mode)),
     ]

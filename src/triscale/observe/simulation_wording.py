@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from triscale.observe.simulation_document import CauseView, SimulationView
+from triscale.core.figures import rounded
+from triscale.observe.causes import Cause
+from triscale.observe.simulation_document import SimulationView
 from triscale.observe.simulation_statistics import Interval
 from triscale.observe.wording import NOTHING, count, milliseconds, percent, reason_text
 
@@ -14,9 +16,12 @@ _ACTIONS = {
     "plan": ("plan", "plans"),
     "launch": ("launch", "launches"),
     "resize": ("resize", "resizes"),
+    "hold": ("load of other variants", "loads of other variants"),
     "drain": ("drain", "drains"),
     "lost": ("replica lost", "replicas lost"),
 }
+_RARE = ("hold", "lost")
+"""Not said where there were none."""
 
 
 def simulation_headline(run: SimulationView) -> str:
@@ -34,12 +39,12 @@ def actions_text(actions: Mapping[str, int]) -> str:
     parts = []
     for action, (one, many) in _ACTIONS.items():
         number = actions.get(action, 0)
-        if number or action != "lost":
+        if number or action not in _RARE:
             parts.append(f"{count(number) if number else 'no'} {one if number == 1 else many}")
     return ", ".join(parts)
 
 
-def cause_text(cause: CauseView) -> str:
+def cause_text(cause: Cause) -> str:
     """Where and why, without how often: `at detect: could no longer be answered in time`."""
     place = f"at {cause.stage}" if cause.stage else "at the door" if cause.outcome == "shed" else ""
     why = reason_text(cause.reason) if cause.reason and cause.outcome != "late" else ""
@@ -54,11 +59,15 @@ def duration(seconds: float) -> str:
 
 
 def figure_text(value: Interval | None, decimals: int = 0, scale: float = 1.0) -> str:
-    """`98.91 ±0.12`: a mean and half its confidence interval, both times `scale`."""
+    """`98.91 ±0.12`: a mean and half its confidence interval, both times `scale`, with as many decimals.
+
+    Shares, in which `scale` is 100, read as 100 only where they are all (`core.figures.rounded`).
+    """
     if value is None:
         return NOTHING
-    mean = f"{value.mean * scale:,.{decimals}f}"
-    return mean if value.half is None else f"{mean} ±{value.half * scale:,.{decimals}f}"
+    mean = rounded(value.mean * scale, decimals, *((scale,) if scale == 100.0 else ()))
+    shown = len(mean.partition(".")[2])
+    return mean if value.half is None else f"{mean} ±{value.half * scale:,.{shown}f}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from triscale.observe.causes import Cause
 from triscale.observe.decisions import Decision
 
 __all__ = [
@@ -30,17 +31,6 @@ class Quantiles(Struct, frozen=True, kw_only=True):
 
     p50: float | None = None
     p99: float | None = None
-
-
-class Cause(Struct, frozen=True, kw_only=True):
-    """How many requests ended in one way, at one place, for one reason."""
-
-    outcome: str
-    reason: str
-    """Empty for late answers."""
-    stage: str
-    """Empty: at the door, or nowhere in particular."""
-    requests: int
 
 
 class Window(Struct, frozen=True, kw_only=True):

@@ -15,11 +15,11 @@ from triscale.core.snapshot import Phase, ReplicaView
 from triscale.dispatch.dispatcher import Dispatcher
 from triscale.dispatch.stage import StageState
 from triscale.observe.axes import Axes
+from triscale.observe.causes import causes_of
 from triscale.observe.decisions import Decision
-from triscale.observe.history import CauseKey, History, Sample
+from triscale.observe.history import History, Sample
 from triscale.observe.quantiles import quantile_s
 from triscale.observe.status import (
-    Cause,
     CoresStatus,
     LanesStatus,
     PlanStatus,
@@ -86,8 +86,8 @@ def status_of(
             arrived=accounts.arrived,
             outcomes={outcome.label: accounts.outcomes[outcome] for outcome in Outcome},
             partial=accounts.partial,
-            causes=_causes(accounts.causes, graph.stages),
-            recent_causes=_causes(_summed(sample.causes for sample in recent), graph.stages),
+            causes=causes_of(accounts.causes, graph.stages),
+            recent_causes=causes_of(_summed(sample.causes for sample in recent), graph.stages),
         ),
         windows=[_window(samples[-count:]) for count in _WINDOWS],
         latency_ms=_quantiles(sample.latency for sample in recent),
@@ -221,13 +221,6 @@ def _window(samples: Sequence[Sample]) -> Window:
         attainment=answered / ended if ended else None,
         accuracy=sum(sample.accuracy_sum for sample in samples) / answered if answered else None,
     )
-
-
-def _causes(counts: Mapping[CauseKey, int], stages: Sequence[str]) -> Sequence[Cause]:
-    return [
-        Cause(outcome=outcome.label, reason=str(reason), stage=stages[stage] if stage >= 0 else "", requests=count)
-        for (outcome, stage, reason), count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    ]
 
 
 def _by_frequency(counts: Mapping[Reason, int]) -> Mapping[str, int]:

@@ -1,10 +1,14 @@
-"""Figures and outcomes in plain words: the same sentences in the terminal and in the HTML report."""
+"""Outcomes in plain words: the same sentences in the terminal and in the HTML report.
+
+How the figures in them are written, `core/figures.py` says; faces take both from here.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 
+from triscale.core.figures import NOTHING, count, milliseconds, percent
 from triscale.observe.report_document import PhaseView, ReasonView, ReportDocument
 
 __all__ = [
@@ -22,9 +26,6 @@ __all__ = [
 
 _WORD = 12
 """Longest text that reads as a word rather than a line."""
-
-NOTHING = "\u2013"
-"""Stands where there is no figure."""
 
 _REASONS = {
     "predicted_late": "could no longer be answered in time",
@@ -56,27 +57,6 @@ _VERBS = {
     "failed": ("failed", "failed"),
     "cancelled": ("was cancelled", "were cancelled"),
 }
-
-
-def count(number: float) -> str:
-    """1234.0 -> `1,234`; small fractions keep one digit."""
-    return f"{number:,.1f}" if number < 100 and number != int(number) else f"{number:,.0f}"
-
-
-def percent(share: float | None) -> str:
-    """0.9312 -> `93.1 %`. Only all is 100 %, and only nothing is 0 %."""
-    if share is None:
-        return NOTHING
-    if share in (0.0, 1.0):
-        return f"{share * 100:.0f} %"
-    return f"{min(max(share * 100, 0.1), 99.9):.1f} %"
-
-
-def milliseconds(value: float | None) -> str:
-    """612.4 -> `612 ms`; below 10 ms with a decimal."""
-    if value is None:
-        return NOTHING
-    return f"{value:.1f} ms" if value < 10 else f"{value:,.0f} ms"
 
 
 def reason_text(reason: str) -> str:

@@ -30,7 +30,7 @@ def broken_rules(plan: Plan, graph: Graph, nodes: Sequence[Node], running: Plan 
             yield from _stage_rules(graph, s, plan.stages[name], nodes)
         else:
             yield f"stages.{name} is missing; a plan says what is to be done about every stage"
-    for field in ("demand", "capacity", "shared_cores", "served_fraction"):
+    for field in ("demand", "capacity", "shared_cores", "spare_cores", "spare_after_s", "served_fraction"):
         value = getattr(plan, field)
         if not 0.0 <= value < math.inf:
             yield f"{field} is {value!r}, but must be a finite number from 0 on"

@@ -4,8 +4,14 @@ Called again whenever something has changed (a new plan, a replica ready, resize
 really runs each time and remembers nothing, so a controller that was restarted goes on where the last one stopped.
 
 Capacity comes before it goes. Replicas grow and launch at once where their node has room; what a stage no longer
-needs is kept while replicas that the plan wants for it are still starting. Only where the new does not fit beside the
-old is the old let go first, and no more of it than makes room.
+needs is kept while replicas that the plan wants for it are still starting or loading. Only where the new does not fit
+beside the old is the old let go first, and no more of it than makes room.
+
+Where live replicas can be given other variants (`hold`), one that the plan has no use for is changed into one that it
+misses, before any is launched for it: it needs no core for that, and serves meanwhile. Where its memory has turned out
+not to hold both (`ReplicaView.tight`), the old variants go first: then it serves with those that stay, or not at all if
+none does. So of the replicas that the plan wants of a stage at most half are changed like that at the same time, which
+is never the only one: that one is replaced by a launch.
 
 Where the plan shares cores (`Plan.shared_cores`), lanes are not cores: a node takes any number of replicas, and the
 cores that it grants are the plan's affair.
@@ -13,13 +19,13 @@ cores that it grants are the plan's affair.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
 from triscale.core.cluster import Node, NodeId, ReplicaId, ReplicaSpec
-from triscale.core.plan import Action, Drain, Launch, Plan, ReplicaGroup, Resize
+from triscale.core.plan import Action, Drain, Hold, Launch, Plan, ReplicaGroup, Resize
 from triscale.core.snapshot import Phase, ReplicaView
 
 __all__ = ["reconcile"]
@@ -34,11 +40,14 @@ class _Stage:
     matched: list[tuple[ReplicaView, ReplicaGroup]] = field(default_factory=list)
     missing: list[ReplicaGroup] = field(default_factory=list)
     surplus: list[ReplicaView] = field(default_factory=list)
+    changing: bool = False
+    """Some of the matched are of other variants yet."""
 
     @property
     def waits(self) -> bool:
         """Whether something that the plan wants here does not take work yet."""
-        return bool(self.missing) or any(view.phase is Phase.STARTING for view, _ in self.matched)
+        coming = any(view.phase is Phase.STARTING or view.loading for view, _ in self.matched)
+        return bool(self.missing) or self.changing or coming
 
 
 _Release: TypeAlias = tuple[ReplicaView, float, Action]
@@ -46,12 +55,18 @@ _Release: TypeAlias = tuple[ReplicaView, float, Action]
 
 
 def reconcile(
-    plan: Plan, replicas: Sequence[ReplicaView], nodes: Sequence[Node], ids: Iterator[int]
+    plan: Plan,
+    replicas: Sequence[ReplicaView],
+    nodes: Sequence[Node],
+    ids: Iterator[int],
+    hold: Collection[ReplicaId] = (),
 ) -> tuple[Action, ...]:
-    """Launches, resizes and drains to start now; empty when there is nothing to do but wait.
+    """Launches, resizes, holds and drains to start now; empty when there is nothing to do but wait.
 
-    A replica that is being resized is seen with its target, so it is not resized to the same again. `ids` numbers
-    new replicas. The plan's shares and batches are not actions here: they hold as soon as the plan is followed.
+    A replica that is being changed is seen with its target, so it is not changed to the same again. `ids` numbers new
+    replicas. `hold`: the replicas that can be given other variants. The plan's shares and batches are not actions here:
+    they hold as soon as the plan is followed. What is launched may come to hold as much memory as its group says, else
+    all of its node's, where that is stated.
     """
     stages = _matches(plan, replicas)
     free = {node.id: node.cores for node in nodes if node.ready}
@@ -61,7 +76,10 @@ def reconcile(
             free[view.node] -= view.cores
             coming[view.node] += view.cores if view.phase is Phase.DRAINING else max(0, view.cores - view.spec.cores)
     room = _Room(free, unlimited=plan.shared_cores > 0.0)
+    memory = {node.id: node.memory_bytes for node in nodes}
     steps: list[Action] = []
+    for stage in stages.values():
+        steps += _changes(stage, hold)
     for stage in stages.values():
         for view, group in stage.matched:
             if group.lanes * group.threads >= view.spec.cores and _shape(view) != (group.lanes, group.threads):
@@ -72,7 +90,7 @@ def reconcile(
             if node is None:
                 room.miss(group.lanes * group.threads, group.node)
             else:
-                steps.append(Launch(_spec(name, group, node, next(ids))))
+                steps.append(Launch(_spec(name, group, node, memory[node], next(ids))))
     gone, later = _releases(stages.values())
     steps += [step for _, _, step in gone]
     for view, cores, _ in gone:
@@ -108,11 +126,62 @@ def _matches(plan: Plan, replicas: Sequence[ReplicaView]) -> dict[str, _Stage]:
     return stages
 
 
-def _fit(group: ReplicaGroup, view: ReplicaView) -> tuple[bool, bool, bool, int, str]:
+def _changes(stage: _Stage, hold: Collection[ReplicaId]) -> list[Action]:
+    """Match what is missing with surplus replicas of other variants, and begin to change those whose turn it is.
+
+    Those that hold most of the variants already come first.
+    """
+    pairs: list[tuple[ReplicaView, ReplicaGroup]] = []
+    quota = _swaps(stage, hold)
+    stopped = {view.spec.id for view in [*stage.surplus, *(v for v, _ in stage.matched)] if view.tight and view.loading}
+    for group in list(stage.missing):
+        able = [
+            view
+            for view in stage.surplus
+            if view.phase is Phase.READY
+            and view.spec.id in hold
+            and (group.node is None or view.node == group.node)
+            and (quota > 0 or not _stops(view, group))
+        ]
+        if able:
+            best = min(able, key=lambda view: (-len({*view.spec.variants} & {*group.variants}), _fit(group, view)))
+            stage.surplus.remove(best)
+            stage.missing.remove(group)
+            pairs.append((best, group))
+    steps: list[Action] = []
+    for view, group in pairs:
+        if _stops(view, group) and view.spec.id not in stopped:
+            if len(stopped) >= quota:
+                continue  # its turn comes when another is done
+            stopped.add(view.spec.id)
+        steps.append(Hold(view.spec.id, group.variants, swap=view.tight))
+    stage.matched += pairs
+    stage.changing = bool(pairs)
+    return steps
+
+
+def _swaps(stage: _Stage, hold: Collection[ReplicaId]) -> int:
+    """How many replicas of a stage may serve nothing at the same time, because they are swapped: at most half of those
+    that serve it and go on to do so by the plan.
+    """
+    serving = sum(view.phase is Phase.READY and bool(view.spec.variants) for view, _ in stage.matched)
+    changed = sum(
+        view.phase is Phase.READY and bool(view.spec.variants) and view.spec.id in hold for view in stage.surplus
+    )
+    return (serving + min(changed, len(stage.missing))) // 2
+
+
+def _stops(view: ReplicaView, group: ReplicaGroup) -> bool:
+    """Whether it serves nothing while it is changed, and does serve now."""
+    return view.tight and bool(view.spec.variants) and not {*view.spec.variants} & {*group.variants}
+
+
+def _fit(group: ReplicaGroup, view: ReplicaView) -> tuple[bool, bool, bool, bool, int, str]:
     """Sorts replicas by how well they serve a group: on its node, ready, of its very shape, the largest first."""
     return (
         group.node is not None and view.node != group.node,
         view.phase is not Phase.READY,
+        view.loading,
         _shape(view) != (group.lanes, group.threads),
         -view.spec.cores,
         view.spec.id,
@@ -214,7 +283,7 @@ class _Room:
         return [node] if node in self._free else []
 
 
-def _spec(stage: str, group: ReplicaGroup, node: NodeId, number: int) -> ReplicaSpec:
+def _spec(stage: str, group: ReplicaGroup, node: NodeId, memory_bytes: int, number: int) -> ReplicaSpec:
     return ReplicaSpec(
         id=ReplicaId(f"{stage}-{number}"),
         stage=stage,
@@ -222,4 +291,5 @@ def _spec(stage: str, group: ReplicaGroup, node: NodeId, number: int) -> Replica
         lanes=group.lanes,
         threads=group.threads,
         node=node,
+        memory_bytes=group.memory_bytes or memory_bytes,
     )

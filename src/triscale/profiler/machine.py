@@ -10,6 +10,7 @@ from pathlib import Path
 
 from triscale.clock import monotonic, wall
 from triscale.core.profile import Machine
+from triscale.engines.machine import memory_bytes, usable_cores
 
 __all__ = ["OthersLoad", "process_memory", "this_machine", "today"]
 
@@ -17,14 +18,14 @@ __all__ = ["OthersLoad", "process_memory", "this_machine", "today"]
 def this_machine() -> Machine:
     """The processor, the cores this process may use, and the interpreter; `id` names the combination of these."""
     cpu = _cpu_model()
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     python = f"{platform.python_implementation()} {platform.python_version()}"
     name = hashlib.sha256(f"{cpu}|{cores}|{platform.machine()}|{python}".encode()).hexdigest()[:12]
     return Machine(
         id=name,
         cpu=cpu,
         cores=cores,
-        memory_bytes=_memory_bytes(),
+        memory_bytes=memory_bytes(),
         python=python,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
     )
@@ -88,10 +89,3 @@ def _cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def _memory_bytes() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (OSError, ValueError):
-        return 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from triscale.clock import Clock, wall
 from triscale.core.cluster import Replica, ReplicaId
@@ -218,6 +218,11 @@ class Runner:
     def resize(self, replica: ReplicaId, lanes: int, threads: int) -> None:
         """Use so many lanes from now on; returns at once (see `lanes_closed` for a shrink)."""
         self.dispatcher.resize(replica, lanes, threads, self._clock.now())
+        self._soon()
+
+    def hold(self, replica: ReplicaId, variants: Sequence[str], *, changing: bool = False) -> None:
+        """Give it batches of these variants only from now on; those that run are finished. See `variants_changed`."""
+        self.dispatcher.variants_changed(replica, variants, self._clock.now(), changing=changing)
         self._soon()
 
     def lanes_closed(self, replica: ReplicaId) -> asyncio.Future[None]:

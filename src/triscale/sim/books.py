@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from triscale.core.request import Outcome
 from triscale.dispatch.dispatcher import Dispatcher
+from triscale.observe.causes import causes_of
+from triscale.observe.simulation_document import Latency, Violations
 from triscale.sim.controller import Controller
 from triscale.sim.cores import CoreLedger
 from triscale.sim.engine import Engine
 from triscale.sim.errors import SimulationError
 from triscale.sim.history import History
-from triscale.sim.result import Cause, Latency, Result, Violations
+from triscale.sim.result import Result
 from triscale.sim.settings import SimSettings
 from triscale.sim.tally import Tally
 
@@ -81,17 +83,18 @@ def write(
         mean_cores=ledger.total / (seconds - settings.warmup_s),
         latency_ms=Latency(
             mean=1000.0 * tally.latency_sum / replies if replies else None,
-            p50=_milliseconds(tally.latency.quantile(0.5)),
-            p95=_milliseconds(tally.latency.quantile(0.95)),
-            p99=_milliseconds(tally.latency.quantile(0.99)),
-            p99_9=_milliseconds(tally.latency.quantile(0.999)),
+            p50=_milliseconds(tally.latency.quantile_s(0.5)),
+            p95=_milliseconds(tally.latency.quantile_s(0.95)),
+            p99=_milliseconds(tally.latency.quantile_s(0.99)),
+            p99_9=_milliseconds(tally.latency.quantile_s(0.999)),
         ),
         items=sum(stage.completed for stage in stages),
         batches=sum(sum(stage.batches) for stage in stages),
-        causes=_causes(dispatcher, tally),
+        causes=causes_of(tally.causes, dispatcher.graph.stages),
         actions={
             "plan": controller.changes,
             **{kind: engine.counts[kind] for kind in ("launch", "resize", "drain", "lost")},
+            **({"hold": engine.counts["hold"]} if engine.counts["hold"] else {}),
         },
         decisions=controller.decisions,
         problems=controller.problems(),
@@ -102,12 +105,3 @@ def write(
 
 def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else 1000.0 * seconds
-
-
-def _causes(dispatcher: Dispatcher, tally: Tally) -> list[Cause]:
-    names = dispatcher.graph.stages
-    ordered = sorted(tally.causes.items(), key=lambda pair: (-pair[1], pair[0]))
-    return [
-        Cause(outcome=outcome.label, stage=names[stage] if stage >= 0 else "", reason=str(reason), requests=requests)
-        for (outcome, stage, reason), requests in ordered
-    ]

@@ -9,12 +9,12 @@ from msgspec.structs import replace
 from triscale.core.plan import Plan
 from triscale.dispatch.dispatcher import Dispatcher
 from triscale.errors import ConfigError
+from triscale.observe.simulation_document import Decision
 from triscale.observe.snapshots import snapshot_of
 from triscale.observe.window import ArrivalWindow
 from triscale.policy.autoscalers.interface import Autoscaler
 from triscale.policy.plan_rules import broken_rules
 from triscale.sim.engine import Engine
-from triscale.sim.result import Decision
 from triscale.sim.settings import SimSettings
 
 __all__ = ["Controller", "check_first"]

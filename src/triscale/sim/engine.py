@@ -3,6 +3,8 @@
 It carries out what `reconcile` says, whenever something has changed, and never grants more cores than a node has. It
 keeps the rules of every engine: to grow, cores are taken first and lanes open `resize_s` later; to shrink, lanes close
 at once and the cores are given back when their batches are done and `resize_s` has passed; the newest target wins.
+Other variants are loaded while the replica serves those that it holds; where its memory does not hold both, its lanes
+close first, or stay with those that are wanted still, until the new ones are there.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from msgspec.structs import replace
 
 from triscale.core.cluster import Node, NodeId, ReplicaId, ReplicaSpec
 from triscale.core.graph import Graph
-from triscale.core.plan import Drain, Launch, Plan, Resize
+from triscale.core.plan import Drain, Hold, Launch, Plan, Resize
 from triscale.core.profile import Profile
 from triscale.core.snapshot import Phase, ReplicaView
 from triscale.dispatch.commands import KillReplica, LanesClosed, Order, ReplicaDrained
@@ -26,41 +28,14 @@ from triscale.sim.agenda import Agenda
 from triscale.sim.cores import CoreLedger, Kind
 from triscale.sim.errors import SimulationError
 from triscale.sim.grants import Grants
+from triscale.sim.holding import Holding
+from triscale.sim.replica import SimulatedReplica
 from triscale.sim.settings import Failure, SimSettings
 
 __all__ = ["Engine"]
 
 _MOST_ROUNDS = 100
 """Times in a row that one instant's changes may lead to further ones."""
-
-
-class _Replica:
-    """One simulated replica. Life: starting -> ready -> draining -> gone; it may be lost from any of them."""
-
-    __slots__ = ("cores", "first", "initial", "node", "open_cores", "owner", "phase", "spec", "target", "waits")
-
-    def __init__(self, spec: ReplicaSpec, node: NodeId, owner: int, *, initial: bool) -> None:
-        self.spec = spec
-        """With the shape that it has or, while it is being resized, is to have."""
-        self.node = node
-        self.owner = owner
-        """The stage's index."""
-        self.initial = initial
-        self.first = spec.cores
-        """Cores that it was launched with."""
-        self.phase = Phase.STARTING
-        self.cores = 0
-        """That it holds on its node."""
-        self.open_cores = 0
-        """Cores of the lanes that the dispatcher was last told of."""
-        self.target = 0
-        """Number of the newest resize: what belongs to an earlier one is void."""
-        self.waits = False
-        """A grow has not taken effect yet: lanes that were closed for an earlier resize mean nothing."""
-
-    def view(self) -> ReplicaView:
-        """As the autoscaler sees it."""
-        return ReplicaView(spec=self.spec, node=self.node, phase=self.phase, cores=self.cores)
 
 
 class Engine:
@@ -87,17 +62,18 @@ class Engine:
         self._nodes = {node.id: node for node in nodes}
         self._used = dict.fromkeys(self._nodes, 0.0)
         """Cores of each node that replicas hold. Shared cores are `grants`' affair."""
-        self._replicas: dict[ReplicaId, _Replica] = {}
+        self._replicas: dict[ReplicaId, SimulatedReplica] = {}
         self._ids = itertools.count(1)
         self._plan: Plan
         self._views: tuple[ReplicaView, ...] | None = None
+        self._holding = Holding(profile, settings, dispatcher, agenda, self._takes_work, self._touch)
         self.grants = Grants(dispatcher, ledger, len(graph.stages), settings.resize_s, agenda)
         self.cold_start_s = settings.cold_start_s
         """What the latest launch took; before the first one, what is assumed."""
         self.changed = False
         """Something happened since the last `settle`: there may be something to do."""
         self.counts: Counter[str] = Counter()
-        """What was done so far: launch, resize, drain, lost."""
+        """What was done so far: launch, resize, hold, drain, lost."""
 
     # --- what is seen -------------------------------------------------------------------------------------------
 
@@ -142,12 +118,15 @@ class Engine:
             if not self.changed:
                 return
             self.changed = False
-            for action in reconcile(self._plan, self.views(), self.nodes, self._ids):
+            hold = self._replicas.keys() if self._settings.hold else ()
+            for action in reconcile(self._plan, self.views(), self.nodes, self._ids, hold):
                 match action:
                     case Launch(spec):
                         self._launch(spec, now)
                     case Resize(name, lanes, threads):
                         self._resize(self._replicas[name], lanes, threads, now)
+                    case Hold(name, variants, swap):
+                        self._change(self._replicas[name], variants, now, swap=swap)
                     case Drain(name):
                         self._drain(self._replicas[name], now)
         raise SimulationError(
@@ -166,7 +145,9 @@ class Engine:
             return
         match order:
             case LanesClosed():
-                if not replica.waits and replica.cores > replica.spec.cores:
+                if replica.closed:
+                    self._holding.lanes_closed(replica, now)
+                elif not replica.waits and replica.cores > replica.spec.cores:
                     self._agenda.at(now + self._settings.resize_s, partial(self._give_back, replica, replica.target))
             case ReplicaDrained():
                 self._remove(replica, now)
@@ -197,7 +178,7 @@ class Engine:
         self._nodes[node] = replace(self._nodes[node], ready=True)
         self.changed = True
 
-    def _lose(self, replica: _Replica, now: float) -> None:
+    def _lose(self, replica: SimulatedReplica, now: float) -> None:
         if replica.phase is not Phase.STARTING:
             self._interrupted(replica.spec.id, now)
             self._dispatcher.replica_lost(replica.spec.id, now)
@@ -222,29 +203,29 @@ class Engine:
         )
         return settings.cold_start_s + sum(loads)
 
-    def _add(self, spec: ReplicaSpec, now: float, *, initial: bool) -> _Replica | None:
+    def _add(self, spec: ReplicaSpec, now: float, *, initial: bool) -> SimulatedReplica | None:
         """A replica with its cores; None where they are not there."""
         assert spec.node is not None, "reconcile says where"
-        replica = _Replica(spec, spec.node, self._graph.stage(spec.stage), initial=initial)
+        replica = SimulatedReplica(spec, spec.node, self._graph.stage(spec.stage), initial=initial)
         if not self._hold(replica, spec.cores, now):
             return None
         self._replicas[spec.id] = replica
         self.grants.occupy(spec.node, now)
         return replica
 
-    def _come_up(self, replica: _Replica, took: float, now: float) -> None:
+    def _come_up(self, replica: SimulatedReplica, took: float, now: float) -> None:
         if self._replicas.get(replica.spec.id) is replica:  # else it was called off, or its node went down
             self.cold_start_s = took
             self._ready(replica, now)
 
-    def _ready(self, replica: _Replica, now: float) -> None:
+    def _ready(self, replica: SimulatedReplica, now: float) -> None:
         spec = replica.spec
         replica.phase = Phase.READY
         replica.open_cores = spec.cores
         self._dispatcher.replica_ready(spec.id, spec.stage, spec.variants, spec.lanes, spec.threads, replica.node, now)
         self._touch()
 
-    def _resize(self, replica: _Replica, lanes: int, threads: int, now: float) -> None:
+    def _resize(self, replica: SimulatedReplica, lanes: int, threads: int, now: float) -> None:
         before = replica.spec
         cores = lanes * threads
         if not self._hold(replica, cores if replica.phase is Phase.STARTING else max(cores, replica.cores), now):
@@ -252,8 +233,8 @@ class Engine:
         self.counts["resize"] += 1
         replica.spec = replace(before, lanes=lanes, threads=threads)
         replica.target += 1
-        if replica.phase is Phase.STARTING:
-            return  # it comes up in its new shape
+        if replica.phase is Phase.STARTING or replica.closed:
+            return  # it comes up, or goes on, in its new shape
         replica.waits = cores >= replica.open_cores
         if not replica.waits:
             replica.open_cores = cores
@@ -261,7 +242,7 @@ class Engine:
         else:
             self._agenda.at(now + self._settings.resize_s, partial(self._apply, replica, replica.target))
 
-    def _apply(self, replica: _Replica, target: int, now: float) -> None:
+    def _apply(self, replica: SimulatedReplica, target: int, now: float) -> None:
         """A grow, or another shape of the same size, takes effect."""
         if self._is(replica, target):
             replica.waits = False
@@ -269,17 +250,25 @@ class Engine:
             self._dispatcher.resize(replica.spec.id, replica.spec.lanes, replica.spec.threads, now)
             self._touch()
 
-    def _give_back(self, replica: _Replica, target: int, now: float) -> None:
+    def _give_back(self, replica: SimulatedReplica, target: int, now: float) -> None:
         """A shrink has taken effect."""
         if self._is(replica, target):
             self._hold(replica, replica.spec.cores, now)
             self._touch()
 
-    def _is(self, replica: _Replica, target: int) -> bool:
+    def _is(self, replica: SimulatedReplica, target: int) -> bool:
         """Whether it is still there and is still to have that shape."""
         return self._replicas.get(replica.spec.id) is replica and replica.target == target
 
-    def _drain(self, replica: _Replica, now: float) -> None:
+    def _change(self, replica: SimulatedReplica, variants: tuple[str, ...], now: float, *, swap: bool) -> None:
+        """Other variants, in the place of those that it holds."""
+        if self._holding.change(replica, variants, now, swap=swap):
+            self.counts["hold"] += 1
+            if replica.closed:
+                replica.target += 1  # a grow that has not come yet is not to open its lanes
+            self._views = None
+
+    def _drain(self, replica: SimulatedReplica, now: float) -> None:
         self.counts["drain"] += 1
         if replica.phase is Phase.STARTING:
             self._remove(replica, now)
@@ -289,7 +278,7 @@ class Engine:
         self._dispatcher.drain(replica.spec.id, now)
         self._views = None
 
-    def _remove(self, replica: _Replica, now: float) -> None:
+    def _remove(self, replica: SimulatedReplica, now: float) -> None:
         self._hold(replica, 0, now)
         self.grants.leave(replica.node, now)
         del self._replicas[replica.spec.id]
@@ -297,7 +286,7 @@ class Engine:
 
     # --- cores --------------------------------------------------------------------------------------------------
 
-    def _hold(self, replica: _Replica, cores: int, now: float) -> bool:
+    def _hold(self, replica: SimulatedReplica, cores: int, now: float) -> bool:
         """It holds so many cores from now on; False, and nothing changes, where its node has no room for more."""
         before = replica.cores
         if not self.shared:
@@ -312,6 +301,10 @@ class Engine:
         replica.cores = cores
         self._views = None
         return True
+
+    def _takes_work(self, replica: SimulatedReplica) -> bool:
+        """Whether it is there, and not on its way out."""
+        return self._replicas.get(replica.spec.id) is replica and replica.phase is Phase.READY
 
     def _touch(self) -> None:
         self._views = None

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from triscale.core.request import Outcome
 from triscale.dispatch.dispatcher import Dispatcher
+from triscale.observe.simulation_document import Series, StageSeries
 from triscale.sim.cores import CoreLedger, Kind
-from triscale.sim.result import Series, StageSeries
 from triscale.sim.tally import Tally
 from triscale.sim.work_log import WorkLog
 

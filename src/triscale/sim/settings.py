@@ -42,7 +42,12 @@ class SimSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     cold_start_s: Seconds = 6.0
     """From a launch until the replica takes work, its first variant loaded."""
     load_s: Seconds | None = None
-    """What each further variant of a replica adds to its cold start; None = its profile's `load_s`."""
+    """What each further variant of a replica adds to its cold start, and what loading another one into a live replica
+    takes while it serves those that it holds. None = its profile's `load_s`; where that was not measured (0), nothing
+    is added to a cold start, and a live replica takes a whole one (`cold_start_s`)."""
+    hold: bool = True
+    """Live replicas can be given other variants (`Engine.hold`). If not, replicas that hold them are launched in the
+    place of those that do not, as on engines that know no better."""
     resize_s: Seconds = 0.05
     """From a resize until it holds."""
     hop_s: Seconds = 0.0

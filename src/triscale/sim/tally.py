@@ -1,4 +1,4 @@
-"""How requests ended, in all and per window of arrival; latencies in sketches. Memory grows with the windows only."""
+"""How requests ended, in all and per window of arrival. Memory grows with the windows only: latencies are counted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 
 from triscale.core.request import Outcome, Reason
 from triscale.dispatch.work import Request
-from triscale.sim.sketch import OFFSET, SCALE, SMALLEST, Sketch, quantile
+from triscale.observe.quantiles import OFFSET, SCALE, SMALLEST_S, Durations, quantile_s
 
 __all__ = ["Tally"]
 
@@ -41,7 +41,7 @@ class Tally:
         """Outcomes of requests that arrived before `start`."""
         self.causes: Counter[tuple[Outcome, int, Reason]] = Counter()
         """(outcome, stage or -1, reason) of those that were not answered in time."""
-        self.latency = Sketch()
+        self.latency = Durations()
         """Seconds from arrival to answer, late answers included."""
         self.latency_sum = 0.0
         self.accuracy = 0.0
@@ -76,10 +76,10 @@ class Tally:
             accuracy = request.accuracy_sum / request.answers if request.answers else 0.0
             self.accuracy += accuracy
             self.accuracy_sum[window] += accuracy
-        # `bucket` and `Sketch.add`, written out: this is done for every request.
+        # `Durations.observe`, written out: this is done for every request, and under one clock none is below 0.
         latency = request.ended - request.arrived
         self.latency_sum += latency
-        number = int(_log(latency + SMALLEST) * SCALE + OFFSET)
+        number = int(_log(latency + SMALLEST_S) * SCALE + OFFSET)
         overall = self.latency.counts
         overall[number] = overall.get(number, 0) + 1
         latencies = self._open
@@ -96,5 +96,5 @@ class Tally:
             settled = min(settled, int((until - self._start) * self._per_s + 1e-9))
         while len(self.p99_ms) < settled:
             counts = self._open.pop(0) if self._open else {}
-            p99 = quantile(counts, 0.99)
+            p99 = quantile_s(counts, 0.99)
             self.p99_ms.append(None if p99 is None else 1000.0 * p99)

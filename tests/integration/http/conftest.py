@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 import uvloop
 
-from tests.unit.serve.conftest import FakeService, declare, echo, pipeline
+from tests.unit.serve.conftest import FakeService, echoing
 from triscale.serve.exchange import App
 from triscale.serve.limits import Limits
 from triscale.serve.listener import HttpServer
@@ -106,10 +106,7 @@ def serve(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[Serve]:
 
 @pytest.fixture
 def service() -> FakeService:
-    """Model `m` takes any FP32 [-1, 2] and gives it back."""
-    found = FakeService(pipeline({"x": declare("FP32", -1, 2)}, {"x": declare("FP32", -1, 2)}))
-    found.reply = echo
-    return found
+    return echoing()
 
 
 @pytest.fixture

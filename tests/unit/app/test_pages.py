@@ -8,6 +8,7 @@ import msgspec
 
 from triscale.app.pages import LivePages
 from triscale.control.actuator import Actuator
+from triscale.control.decider import LocalDecider
 from triscale.control.loop import Controller
 from triscale.core.cluster import Replica
 from triscale.core.graph import Graph
@@ -41,6 +42,7 @@ class Fleet:
         self.follow = runner.follow
         self.share_cores = runner.share_cores
         self.resize = runner.resize
+        self.hold = runner.hold
         self.lanes_closed = runner.lanes_closed
         self.drain = runner.drain
         self.detach = runner.detach
@@ -82,9 +84,8 @@ class Scene:
         dispatcher = Dispatcher(graph, models, [[[]]], plan_of(1), PIPELINE.dispatch, self.clock.now())
         self.runner = Runner(dispatcher, recorder, self.clock, lambda *_: None)
         self.actuator = Actuator(FakeEngine(), Fleet(self.runner), self.clock)
-        self.controller = (
-            Controller(Listed(*plans), self.actuator, self.look, plan_of(1), self.clock) if plans else None
-        )
+        decider = LocalDecider(Listed(*plans))
+        self.controller = Controller(decider, self.actuator, self.look, plan_of(1), self.clock) if plans else None
         self.pages = LivePages(
             self.runner, recorder, self.actuator, self.controller, self.clock, sleep=self.sleep_and_pass
         )

@@ -239,7 +239,7 @@ def test_an_explanation_of_overload_names_floors_bounds_and_memory() -> None:
     assert "min_accuracy at least 0.7, and the plan has 0.7" in text
     assert "requests/s more" in text
     assert "beyond overload: the rest is shed" in text
-    nothing = " ".join(run("--demand", "10", "--cores", "1", "--explain").split())
+    nothing = " ".join(run("--demand", "10", "--cores", "1", "--sharing", "dedicated", "--explain").split())
     assert "any demand overload: not one request can be served in time" in nothing
     shared = ("--demand", "10", "--nodes", "2x4", "--sharing", "shared", "--replicas", "detect=3..")
     assert "but it must have at least 3" in run(*shared)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -101,6 +102,27 @@ def test_the_tables_fit_terminals_and_break_names_rather_than_numbers(file: Path
     table = [line.rstrip() for line in text.splitlines() if line.startswith(("detect", "read", "large", "small"))]
     assert max(map(len, table)) <= width
     assert "x1.60" in text
+
+
+def test_scores_that_are_all_zero_point_at_the_score_function(file: Path) -> None:
+    whole = made()
+    wrong = tuple(msgspec.structs.replace(path, accuracy=0.0, error=0.0) for path in whole.paths)
+    text = shown(msgspec.structs.replace(whole, paths=wrong), file, 80)
+    assert "measured on 50 labelled samples: not one answer was right." in text
+    assert "`samples.score`" in text
+    assert "not one answer" not in shown(made(), file, 80)
+
+
+def test_a_plan_for_fewer_cores_than_stages_shares_them_unless_told_otherwise(file: Path) -> None:
+    write_profile(made(), cache_path(load_pipeline(file), (str(file.parent),)))
+
+    def feasible(*arguments: str) -> bool:
+        done = CliRunner().invoke(plan, [str(file), "--demand", "1", "--cores", "1", "--json", *arguments])
+        return bool(msgspec.json.decode(done.stdout)["feasible"])
+
+    assert feasible()
+    assert feasible("--sharing", "shared")
+    assert not feasible("--sharing", "dedicated")
 
 
 def test_a_busy_machine_is_told(file: Path) -> None:

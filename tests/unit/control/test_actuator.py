@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from triscale.control.actuator import Actuator
-from triscale.core.cluster import Node, NodeId, Replica, ReplicaId, ReplicaSpec, Resized, Resizing
+from triscale.core.cluster import Capabilities, Node, NodeId, Replica, ReplicaId, ReplicaSpec, Resized, Resizing
 from triscale.core.plan import Plan, ReplicaGroup, StagePlan, VariantPlan
+from triscale.core.ports import ReplicaResized
 from triscale.core.snapshot import Phase
 from triscale.errors import EngineError
 from triscale.observe.recorder import ControlRecorder
+from triscale.replica.client import DoesNotFit
 from triscale.testing.fake_engine import FakeEngine
 
 A1, A2, A3 = ReplicaId("a-1"), ReplicaId("a-2"), ReplicaId("a-3")
@@ -50,6 +52,9 @@ class FakeFleet:
     def resize(self, replica: ReplicaId, lanes: int, threads: int) -> None:
         self.calls.append(("lanes", replica, lanes, threads))
 
+    def hold(self, replica: ReplicaId, variants: Sequence[str], *, changing: bool = False) -> None:
+        self.calls.append(("lend" if changing else "use", replica, *variants))
+
     def lanes_closed(self, replica: ReplicaId) -> Awaitable[None]:
         return self._done("closed", replica)
 
@@ -64,9 +69,25 @@ class FakeFleet:
 
 
 class SlowEngine(FakeEngine):
-    """Launches take until `started` is set, where that is given."""
+    """Launches take until `started` is set, and loads until `loaded` is, where these are given."""
 
     started: asyncio.Event | None = None
+    loaded: asyncio.Event | None = None
+    room = 9
+    """Variants that fit a replica's memory."""
+    can_hold = True
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, hold=self.can_hold)
+
+    async def hold(self, replica: ReplicaId, variants: Sequence[str]) -> tuple[str, ...]:
+        if self.loaded is not None:
+            await self.loaded.wait()
+        if len(variants) > self.room:
+            self.calls.append(("no room", replica, *variants))
+            raise DoesNotFit(f"{replica} holds enough")
+        return await super().hold(replica, variants)
 
     async def launch(self, spec: ReplicaSpec) -> Replica:
         if self.started is not None:
@@ -447,3 +468,265 @@ async def test_a_restart_in_the_middle_of_a_launch_leaves_no_half_started_replic
     await it.settle()
     assert it.ready() == [A1]
     assert len(await it.engine.replicas()) == 1
+
+
+# --- other variants in live replicas ------------------------------------------------------------------------------
+
+W = ("w",)
+
+
+def begun(it: Scene, *steps: str) -> list[tuple[object, ...]]:
+    """What was done of these kinds."""
+    return [call for call in it.engine.calls if call[0] in steps]
+
+
+@scene
+async def test_other_variants_are_loaded_beside_the_old_ones_which_go_when_the_new_ones_are_used(it: Scene) -> None:
+    await it.actuator.begin(plan())
+    it.engine.calls.clear()
+    await it.pursue(plan(variants=W))
+    assert it.engine.calls == [
+        ("follow",),
+        ("lend", A1, "v"),
+        ("hold", A1, "v", "w"),
+        ("use", A1, "w"),
+        ("hold", A1, "w"),
+    ]
+    assert [view.spec.variants for view in it.actuator.replicas] == [W]
+    assert (it.actuator.holds, it.actuator.launches, it.actuator.drains) == (1, 1, 0)
+
+
+@scene
+async def test_while_they_load_the_replica_serves_and_can_be_resized(it: Scene) -> None:
+    await it.actuator.begin(plan(lanes=2))
+    it.engine.loaded = asyncio.Event()
+    it.engine.calls.clear()
+    await it.pursue(plan(lanes=2, variants=W))
+    assert [(view.phase, view.loading) for view in it.actuator.replicas] == [(Phase.READY, True)]
+    await it.pursue(plan(lanes=4, variants=W))
+    assert begun(it, "resize", "lanes", "use") == [("resize", A1, 4, 1), ("lanes", A1, 4, 1)]
+    it.engine.loaded.set()
+    await it.settle()
+    (view,) = it.actuator.replicas
+    assert (view.spec.variants, view.spec.lanes, view.loading) == (W, 4, False)
+
+
+@scene
+async def test_variants_that_only_go_are_not_used_any_more_before_they_are_unloaded(it: Scene) -> None:
+    await it.actuator.begin(plan(variants=("v", "w")))
+    it.engine.calls.clear()
+    await it.pursue(plan(variants=W))
+    assert it.engine.calls == [("follow",), ("use", A1, "w"), ("hold", A1, "w")]
+
+
+@scene
+async def test_of_several_plans_during_a_load_only_the_newest_is_carried_out(it: Scene) -> None:
+    await it.actuator.begin(plan())
+    it.engine.loaded = asyncio.Event()
+    for name in ("w", "x", "y"):
+        await it.pursue(plan(variants=(name,)))
+    it.engine.calls.clear()
+    it.engine.loaded.set()
+    await it.settle()
+    assert begun(it, "hold", "lend") == [
+        ("hold", A1, "v", "w"),
+        ("lend", A1, "v"),
+        ("hold", A1, "v", "y"),
+        ("hold", A1, "y"),
+    ]
+    assert begun(it, "use") == [("use", A1, "v"), ("use", A1, "y")]
+
+
+@scene
+async def test_a_plan_that_comes_back_to_the_old_variants_has_the_new_ones_unloaded(it: Scene) -> None:
+    await it.actuator.begin(plan())
+    it.engine.loaded = asyncio.Event()
+    await it.pursue(plan(variants=W))
+    await it.pursue(plan())
+    it.engine.calls.clear()
+    it.engine.loaded.set()
+    await it.settle()
+    assert it.engine.calls == [("hold", A1, "v", "w"), ("use", A1, "v"), ("hold", A1, "v")]
+
+
+@scene
+async def test_where_memory_does_not_hold_both_the_old_ones_finish_and_go_first_one_replica_after_the_other(
+    it: Scene,
+) -> None:
+    it.engine.room = 1
+    await it.actuator.begin(plan(replicas=2))
+    it.fleet.busy = asyncio.Event()
+    it.engine.calls.clear()
+    await it.pursue(plan(replicas=2, variants=W))
+    assert begun(it, "lanes", "hold") == [("lanes", A1, 0, 1)], "its batches still run, and the other serves"
+    it.fleet.busy.set()
+    await it.settle()
+    assert begun(it, "lanes", "closed", "hold", "attach") == [
+        ("lanes", A1, 0, 1),
+        ("closed", A1),
+        ("hold", A1, "w"),
+        ("attach", A1),
+        ("lanes", A2, 0, 1),
+        ("closed", A2),
+        ("hold", A2, "w"),
+        ("attach", A2),
+    ]
+    assert (it.actuator.launches, it.actuator.hold_failures) == (2, 0)
+
+
+@scene
+async def test_the_only_replica_of_a_stage_is_replaced_where_its_memory_does_not_hold_both(it: Scene) -> None:
+    it.engine.room = 1
+    await it.actuator.begin(plan())
+    it.engine.calls.clear()
+    await it.pursue(plan(variants=W))
+    assert begun(it, "no room", "launch", "drain") == [
+        ("no room", A1, "v", "w"),
+        ("launch", A2),
+        ("drain", A1, 30.0),
+    ]
+
+
+@scene
+async def test_variants_that_stay_serve_while_others_are_swapped(it: Scene) -> None:
+    it.engine.room = 2
+    await it.actuator.begin(plan(variants=("v", "w")))
+    it.engine.calls.clear()
+    await it.pursue(plan(variants=("w", "x")))
+    assert it.engine.calls == [
+        ("follow",),
+        ("lend", A1, "v", "w"),
+        ("no room", A1, "v", "w", "x"),
+        ("use", A1, "v", "w"),
+        ("lend", A1, "w"),
+        ("hold", A1, "w", "x"),
+        ("attach", A1),
+    ]
+
+
+@scene
+async def test_a_resize_waits_for_a_swap(it: Scene) -> None:
+    it.engine.room = 1
+    await it.actuator.begin(plan(lanes=1, replicas=2))
+    it.fleet.busy = asyncio.Event()
+    await it.pursue(plan(lanes=1, replicas=2, variants=W))
+    it.engine.calls.clear()
+    await it.pursue(plan(lanes=2, replicas=2, variants=W))
+    assert begun(it, "resize", "lanes") == [("resize", A2, 2, 1), ("lanes", A2, 2, 1)]
+    it.engine._emit(ReplicaResized(A1, Resized(status=Resizing.APPLIED, lanes=1, threads=1)))
+    it.fleet.busy.set()
+    await it.settle()
+    calls = begun(it, "resize", "lanes", "attach")
+    assert calls.index(("attach", A1)) < calls.index(("resize", A1, 2, 1))
+    assert [(view.spec.lanes, view.spec.variants) for view in it.actuator.replicas] == [(2, W), (2, W)]
+
+
+@scene
+async def test_what_cannot_be_loaded_is_launched_instead_and_not_asked_for_again_for_a_while(it: Scene) -> None:
+    await it.actuator.begin(plan(replicas=2))
+    it.engine.calls.clear()
+    it.engine.next_hold_error = EngineError("no weights")
+    it.engine.started = asyncio.Event()
+    wanted = plan(replicas=3, variants=W)
+    await it.pursue(wanted)
+    assert it.actuator.hold_failures == 1
+    assert begun(it, "use") == [("use", A1, "v"), ("use", A2, "w")], "the other had begun as well"
+    await it.pursue(wanted)
+    assert len(begun(it, "hold")) == 3, "one that failed, two of the other"
+    it.clock.time = 10.0
+    it.engine.started.set()
+    await it.settle()
+    assert it.ready() == [A2, A3, "a-4"]
+
+
+@scene
+async def test_the_wait_after_a_load_that_failed_ends(it: Scene) -> None:
+    await it.actuator.begin(plan())
+    it.engine.next_hold_error = EngineError("no weights")
+    it.engine.started = asyncio.Event()
+    await it.pursue(plan(variants=W))
+    await it.pursue(plan())
+    it.engine.calls.clear()
+    it.clock.time = 10.0
+    await it.pursue(plan(variants=W))
+    assert begun(it, "hold", "use") == [("hold", A1, "v", "w"), ("use", A1, "w"), ("hold", A1, "w")]
+
+
+@scene
+async def test_one_that_a_failed_swap_leaves_with_nothing_is_replaced(it: Scene) -> None:
+    it.engine.room = 1
+    await it.actuator.begin(plan(replicas=2))
+    it.fleet.busy = asyncio.Event()
+    await it.pursue(plan(replicas=2, variants=W))
+    known = it.engine._replicas[A1]
+    it.engine._replicas[A1] = replace(known, spec=replace(known.spec, variants=()))
+    it.engine.next_hold_error = EngineError("no weights")
+    it.engine.calls.clear()
+    it.fleet.busy.set()
+    await it.settle()
+    assert ("attach", A1) not in it.engine.calls
+    assert begun(it, "launch") == [("launch", A3), ("launch", "a-4")]
+    assert it.ready() == [A3, "a-4"]
+
+
+@scene
+async def test_a_replica_that_dies_while_it_loads_is_replaced_by_one_that_holds_what_is_wanted(it: Scene) -> None:
+    await it.actuator.begin(plan())
+    it.engine.loaded = asyncio.Event()
+    await it.pursue(plan(variants=W))
+    it.engine.crash(A1)
+    it.engine.loaded.set()
+    await it.settle()
+    assert [(view.spec.id, view.spec.variants, view.phase) for view in it.actuator.replicas] == [(A2, W, Phase.READY)]
+    assert (it.actuator.deaths, it.actuator.hold_failures) == (1, 0)
+
+
+@scene
+async def test_one_that_is_not_wanted_any_more_while_it_loads_is_drained(it: Scene) -> None:
+    await it.actuator.begin(plan(replicas=2))
+    it.engine.loaded = asyncio.Event()
+    await it.pursue(plan(replicas=2, variants=W))
+    it.engine.calls.clear()
+    await it.pursue(plan(replicas=1, variants=W))
+    it.engine.loaded.set()
+    await it.settle()
+    assert it.ready() == [A1]
+    assert [call[1] for call in begun(it, "use")] == [A1]
+
+
+@scene
+async def test_a_controller_that_is_restarted_during_a_load_goes_on_with_what_is_held(it: Scene) -> None:
+    await it.actuator.begin(plan())
+    it.engine.loaded = asyncio.Event()
+    await it.pursue(plan(variants=W))
+    it.engine.calls.clear()
+    await it.actuator.restart(plan(variants=W))
+    it.engine.loaded.set()
+    await it.settle()
+    assert begun(it, "attach", "hold", "use") == [
+        ("attach", A1),
+        ("hold", A1, "v", "w"),
+        ("use", A1, "w"),
+        ("hold", A1, "w"),
+    ]
+
+
+@scene
+async def test_one_that_a_restart_finds_with_nothing_takes_work_when_it_holds_something(it: Scene) -> None:
+    spec = ReplicaSpec(id=ReplicaId("a-7"), stage="a", variants=(), lanes=2, node=NodeId("fake"))
+    await it.engine.launch(spec)
+    await it.settle()
+    it.engine.calls.clear()
+    await it.actuator.take_over(plan(variants=W))
+    await it.settle()
+    assert begun(it, "attach", "hold", "launch") == [("hold", "a-7", "w"), ("attach", "a-7")]
+    assert it.ready() == ["a-7"]
+
+
+@scene
+async def test_an_engine_that_cannot_change_variants_is_asked_to_launch(it: Scene) -> None:
+    it.engine.can_hold = False
+    await it.actuator.begin(plan())
+    it.engine.calls.clear()
+    await it.pursue(plan(variants=W))
+    assert begun(it, "hold", "launch", "drain") == [("launch", A2), ("drain", A1, 30.0)]

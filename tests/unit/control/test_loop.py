@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from typing import TypeVar
 
+from triscale.control.decider import LocalDecider, at_once
 from triscale.control.loop import Controller
 from triscale.core.plan import Plan, ReplicaGroup, StagePlan, VariantPlan
 from triscale.core.settings import Settings
 from triscale.core.snapshot import Snapshot
 from triscale.observe.decisions import Decision, DecisionLog
 from triscale.observe.recorder import ControlRecorder
-
-T = TypeVar("T")
 
 
 def plan(lanes: int, reason: str = "") -> Plan:
@@ -62,16 +59,11 @@ class Clock:
         return self.time
 
 
-async def at_once(work: Callable[[], T], /) -> T:
-    return work()
-
-
 def controller(policy: Policy, hands: Hands, **more: object) -> Controller:
     def look(current: Plan) -> Snapshot:
         return Snapshot(now=0.0, plan=current, nodes=(), replicas=(), per_second=(7,), recent=())
 
-    options: dict[str, object] = {"think": at_once, **more}
-    return Controller(policy, hands, look, plan(1), Clock(), **options)  # type: ignore[arg-type]
+    return Controller(LocalDecider(policy, at_once), hands, look, plan(1), Clock(), **more)  # type: ignore[arg-type]
 
 
 def test_a_new_plan_is_pursued_and_told_why() -> None:
@@ -130,13 +122,12 @@ def test_ticks_keep_to_the_clock_and_missed_ones_are_not_made_up_for() -> None:
         clock.time += seconds + (0.73 if len(slept) == 3 else 0.01)
 
     it = Controller(
-        policy,
+        LocalDecider(policy, at_once),
         Hands(),  # type: ignore[arg-type]
         lambda current: Snapshot(now=0.0, plan=current, nodes=(), replicas=(), per_second=(), recent=()),
         plan(1),
         clock,
         sleep=sleep,
-        think=at_once,
     )
 
     async def run() -> None:
@@ -189,7 +180,7 @@ def test_a_loop_that_is_stopped_leaves_no_decision_behind_that_is_still_being_ma
 
     async def run() -> None:
         it = Controller(
-            Slow(),
+            LocalDecider(Slow()),
             Hands(),  # type: ignore[arg-type]
             lambda current: Snapshot(now=0.0, plan=current, nodes=(), replicas=(), per_second=(), recent=()),
             plan(1),
@@ -223,3 +214,40 @@ def test_while_nothing_changes_the_autoscaler_thinks_ahead() -> None:
         asyncio.run(it.tick())
         assert policy.prepared == expected
     assert it.failures == 1
+
+
+class Away(LocalDecider):
+    """Cannot be asked at first; things go wrong with it that nobody awaits."""
+
+    ready = False
+    failures = 3
+    started = 0
+
+    def start(self) -> None:
+        self.started += 1
+
+
+def test_while_nobody_can_decide_the_plan_is_pursued_and_no_tick_is_counted() -> None:
+    policy, hands, recorder = Policy(plan(2)), Hands(), ControlRecorder()
+    decider = Away(policy, at_once)
+
+    def look(current: Plan) -> Snapshot:
+        return Snapshot(now=0.0, plan=current, nodes=(), replicas=(), per_second=(), recent=())
+
+    it = Controller(decider, hands, look, plan(1), Clock(), recorder=recorder)  # type: ignore[arg-type]
+    asyncio.run(it.tick())
+    assert hands.pursued == [plan(1)]
+    assert (it.ticks, recorder.decide_s.count, policy.seen) == (0, 0, [])
+    decider.ready = True
+    asyncio.run(it.tick())
+    assert hands.pursued == [plan(1), plan(2)]
+    assert (it.ticks, recorder.decide_s.count) == (1, 1)
+
+
+def test_what_goes_wrong_beside_decisions_counts_even_when_another_is_asked_from_now_on() -> None:
+    it = controller(Policy(ZeroDivisionError("no rate"), None), Hands())
+    asyncio.run(it.tick())
+    it.ask_another(Away(Policy(), at_once))
+    assert it.failures == 1 + 3
+    it.ask_another(Away(Policy(), at_once))
+    assert it.failures == 1 + 3 + 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from triscale.core.request import Outcome, Reason
@@ -32,6 +33,30 @@ def test_a_request_is_refused_when_it_would_be_late_behind_what_was_admitted() -
     admitted = [request for request in requests if request.outcome is Outcome.ANSWERED]
     assert len(admitted) == 19
     assert {refusal(request) for request in requests[19:]} == {(Outcome.SHED, Reason.OVERLOADED)}
+
+
+def test_cores_that_would_be_there_in_time_count_from_then_on() -> None:
+    """5 ms of work per item; after 20 ms four cores do it: 20 + 70 * 4 = 300 ms of it are done 10 ms before the end."""
+    what = pipeline(100.0, s=stage(variant("v", 10.0, max_batch=2)))
+    now = msgspec.structs.replace(plan(what, batch=2), shared_cores=1.0)
+    grows = msgspec.structs.replace(now, spare_cores=3.0, spare_after_s=0.02)
+    admitted = []
+    for it in (now, grows):
+        world = World(what, it, settings=Settings())
+        world.share_cores("node", 1)
+        world.replica("s-0", "s", lanes=4)
+        admitted.append(sum(world.arrive().outcome is None for _ in range(100)))
+    assert admitted == [19, 61]
+
+
+def test_few_that_wait_are_not_predicted_to_run_in_full_batches() -> None:
+    """Alone an item takes 10 ms, one of a full batch 80 ms: behind one item on each lane it is in time all the same."""
+    what = pipeline(100.0, s=stage(variant("v", {1: 10.0, 8: 80.0}, max_batch=8)))
+    world = World(what, plan(what, batch=8), settings=Settings())
+    world.replica("s-0", "s", lanes=4)
+    requests = [world.arrive() for _ in range(12)]
+    world.run()
+    assert {request.outcome for request in requests} == {Outcome.ANSWERED}
 
 
 def test_a_refused_request_ends_at_once_and_is_told_when_to_try_again() -> None:

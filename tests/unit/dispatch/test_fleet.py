@@ -255,6 +255,29 @@ def test_variants_and_lanes_change_together() -> None:
     ]
 
 
+def test_one_that_is_about_to_hold_what_is_planned_serves_meanwhile_and_one_that_is_not_is_spare() -> None:
+    for changing, lanes_used in ((True, 2), (False, 1)):
+        world = two_variants()  # the plan is for `good`
+        world.replica("s-0", "s", "good")
+        world.replica("s-1", "s", "fast")
+        world.dispatcher.variants_changed(ReplicaId("s-1"), ["fast"], world.now, changing=changing)
+        world.run()
+        busy(world, 2)
+        assert len(world.running) == lanes_used
+
+
+def test_lanes_that_serve_meanwhile_do_as_much_as_their_number_says() -> None:
+    world = two_variants()
+    world.replica("s-0", "s", "good")
+    world.replica("s-1", "s", "fast", lanes=3)
+    world.dispatcher.variants_changed(ReplicaId("s-1"), ["fast"], world.now, changing=True)
+    assert world.dispatcher.stages[0].routes[0].shares == [0.25, 0.75]
+    world.resize("s-1", 1)
+    assert world.dispatcher.stages[0].routes[0].shares == [0.5, 0.5]
+    world.dispatcher.variants_changed(ReplicaId("s-1"), ["good"], world.now)
+    assert world.dispatcher.stages[0].routes[0].shares == [1.0, 0.0]
+
+
 def test_only_variants_that_there_are_can_be_held() -> None:
     world = two_variants()
     world.replica("s-0", "s", "good")

@@ -36,7 +36,7 @@ def test_shares_converge_to_the_plan(batch: int) -> None:
 
 def test_at_no_time_is_a_variant_more_than_a_batch_ahead_of_its_share() -> None:
     routes = Routes([0.6, 0.3, 0.1])
-    routes.survey((0, 1, 2))
+    routes.survey((0, 1, 2), {})
     ran: Counter[int] = Counter()
     for number in range(1, 500):
         variant = routes.pick((0, 1, 2))
@@ -49,21 +49,32 @@ def test_at_no_time_is_a_variant_more_than_a_batch_ahead_of_its_share() -> None:
 def test_shares_are_those_of_the_variants_that_are_there() -> None:
     """Without the third, 0.6 to 0.2 is three to one."""
     routes = Routes([0.6, 0.2, 0.2])
-    routes.survey((0, 1))
+    routes.survey((0, 1), {})
     assert routes.shares == pytest.approx([0.75, 0.25, 0.0])
-    routes.survey((2,))
+    routes.survey((2,), {})
     assert routes.shares == [0.0, 0.0, 1.0]
+
+
+def test_lanes_that_are_about_to_hold_what_is_planned_do_their_part_until_then() -> None:
+    routes = Routes([0.0, 0.6, 0.4])
+    routes.survey((0, 1, 2), {0: 0.5})
+    assert routes.variants == (0, 1, 2)
+    assert routes.shares == pytest.approx([0.5, 0.3, 0.2])
+    routes.survey((1, 2), {})
+    assert routes.shares == pytest.approx([0.0, 0.6, 0.4])
+    routes.survey((0,), {0: 1.0})
+    assert routes.shares == [1.0, 0.0, 0.0], "nothing of the plan's is there yet"
 
 
 def test_where_nothing_planned_is_there_the_others_count_alike() -> None:
     routes = Routes([1.0, 0.0, 0.0])
-    routes.survey((1, 2))
+    routes.survey((1, 2), {})
     assert (routes.variants, routes.shares) == ((1, 2), [0.0, 0.5, 0.5])
 
 
 def test_a_variant_that_was_away_is_owed_no_more_than_a_few_batches() -> None:
     routes = Routes([0.5, 0.5])
-    routes.survey((0, 1))
+    routes.survey((0, 1), {})
     for _ in range(1000):
         routes.charge(0, 4, [4, 4])
     turns = 0

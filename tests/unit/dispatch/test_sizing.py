@@ -26,7 +26,7 @@ def state() -> StageState:
 
 
 def idle_lanes(count: int) -> list[Group]:
-    group = Group(((QUICK,), 1, None), (QUICK,), 1, None)
+    group = Group(((QUICK,), 1, None, False), (QUICK,), 1, None)
     replica = ReplicaState(ReplicaId("s-0"), 0, (QUICK,), 1, "node")
     group.idle.extend(Lane(replica) for _ in range(count))
     return [group]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
+from tests.unit.observe.scraping import Values, scraped
 from triscale.core.cluster import Node, NodeId, ReplicaId, ReplicaSpec
 from triscale.core.graph import Graph
 from triscale.core.plan import Plan, ReplicaGroup, StagePlan, VariantPlan
@@ -16,7 +16,7 @@ from triscale.core.snapshot import Phase, ReplicaView
 from triscale.dispatch.dispatcher import Dispatcher
 from triscale.observe.control_metrics import ControlCollector
 from triscale.observe.decisions import Decision, DecisionLog
-from triscale.observe.metrics import registry_of, render
+from triscale.observe.metrics import registry_of
 from triscale.observe.recorder import ControlRecorder
 from triscale.observe.window import ArrivalWindow
 from triscale.testing import builders
@@ -30,6 +30,8 @@ class FakeActuation:
     launches: int = 0
     launch_failures: int = 0
     resizes: int = 0
+    holds: int = 0
+    hold_failures: int = 0
     drains: int = 0
 
 
@@ -67,13 +69,8 @@ class Scene:
             )
         )
 
-    def values(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-        text, _ = render(self.registry, "")
-        return {
-            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(text.decode())
-            for sample in family.samples
-        }
+    def values(self) -> Values:
+        return scraped(self.registry)
 
     def value(self, name: str, **labels: str) -> float:
         return self.values()[name, tuple(sorted({"pipeline": "test", **labels}.items()))]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
+from tests.unit.observe.scraping import Values, scraped
 from triscale import Pipeline, Stage, Variant
 from triscale.core.cluster import ReplicaId
 from triscale.core.graph import Graph
@@ -42,13 +42,8 @@ class Scene:
         for request in self.dispatcher.step(0.2).ends:
             self.recorder.request_ended(request)
 
-    def values(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-        text, _ = render(self.registry, "")
-        return {
-            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(text.decode())
-            for sample in family.samples
-        }
+    def values(self) -> Values:
+        return scraped(self.registry)
 
     def value(self, name: str, **labels: str) -> float:
         return self.values()[name, tuple(sorted({"pipeline": "p", **labels}.items()))]

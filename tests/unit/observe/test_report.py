@@ -4,11 +4,11 @@ import base64
 import importlib
 import io
 import re
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
+from tests.unit.observe.page_reading import parsed, text_of
 from triscale.errors import ConfigError
 from triscale.observe.report import render
 
@@ -74,41 +74,6 @@ DOCUMENT: dict[str, Any] = {
     "problems": ["something to mistrust"],
     "keys that the report does not know": 1,
 }
-
-
-class _Tags(HTMLParser):
-    """Fails on a tag that is closed out of order; collects what a browser would load."""
-
-    void = {"meta", "img", "br", "use", "path"}
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.loaded: list[str] = []
-        self.tags: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.loaded += [value or "" for name, value in attrs if name in {"src", "href", "xlink:href"}]
-        if tag not in self.void:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.void:
-            assert self.open.pop() == tag
-
-
-def parsed(page: str) -> _Tags:
-    tags = _Tags()
-    tags.feed(page)
-    assert tags.open == []
-    return tags
-
-
-def text_of(page: str) -> str:
-    """What a reader sees, without the tags and the style."""
-    page = re.sub(r"<(style|svg).*?</\1>", "", page, flags=re.DOTALL)
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page)).replace("&nbsp;", " ")
 
 
 @pytest.fixture(scope="module")

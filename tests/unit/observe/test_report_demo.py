@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.unit.observe.page_reading import parsed, text_of
 from tests.unit.observe.test_demo_wording import RUN
-from tests.unit.observe.test_report import parsed, text_of
 from triscale.observe.report import render
 
 SECONDS = 75

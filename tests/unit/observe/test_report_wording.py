@@ -4,32 +4,7 @@ import pytest
 
 from triscale.core.request import Reason
 from triscale.observe.report_document import LatencyView, PhaseView, ReasonView
-from triscale.observe.wording import NOTHING, count, milliseconds, percent, phase_sentences, reason_text, text_of
-
-
-@pytest.mark.parametrize(
-    ("share", "text"),
-    [
-        (1.0, "100 %"),
-        (0.99999, "99.9 %"),
-        (0.9312, "93.1 %"),
-        (0.00001, "0.1 %"),
-        (0.0, "0 %"),
-        (None, NOTHING),
-    ],
-)
-def test_only_all_is_all_and_only_nothing_is_nothing(share: float | None, text: str) -> None:
-    assert percent(share) == text
-
-
-@pytest.mark.parametrize(("number", "text"), [(1234.0, "1,234"), (30.25, "30.2"), (3.0, "3"), (1234.5, "1,234")])
-def test_counts(number: float, text: str) -> None:
-    assert count(number) == text
-
-
-@pytest.mark.parametrize(("ms", "text"), [(612.4, "612 ms"), (9.94, "9.9 ms"), (1234.0, "1,234 ms"), (None, NOTHING)])
-def test_milliseconds(ms: float | None, text: str) -> None:
-    assert milliseconds(ms) == text
+from triscale.observe.wording import NOTHING, phase_sentences, reason_text, text_of
 
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason])

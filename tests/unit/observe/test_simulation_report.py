@@ -3,18 +3,18 @@ from __future__ import annotations
 import importlib
 import math
 import re
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
+from tests.unit.observe.page_reading import parsed, text_of
 from triscale.errors import ConfigError
 from triscale.observe.simulation_comparison import remarks, standings
 from triscale.observe.simulation_comparison_report import comparison_headline, render_comparison
 from triscale.observe.simulation_document import read_simulation
 from triscale.observe.simulation_report import render_simulation
 from triscale.observe.simulation_statistics import Interval, interval, student_t
-from triscale.observe.simulation_wording import actions_text, duration, figure_text, listed
+from triscale.observe.simulation_wording import actions_text, duration, figure_text, listed, simulation_headline
 
 WINDOWS = 6
 FACTS = {"Pipeline": "shop: detect, <b>name</b>", "Warm-up": ""}
@@ -92,41 +92,6 @@ def series() -> dict[str, Any]:
 def stage(items: dict[str, list[int]], up: list[float]) -> dict[str, Any]:
     zeros = [0.0] * WINDOWS
     return {"cores_start": zeros, "cores_up": up, "cores_out": zeros, "busy_core_s": [2.0] * WINDOWS, "items": items}
-
-
-class Tags(HTMLParser):
-    """Fails on a tag that is closed out of order; collects what a browser would load."""
-
-    void = {"meta", "img", "br", "use", "path"}
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.loaded: list[str] = []
-        self.tags: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.loaded += [value or "" for name, value in attrs if name in {"src", "href", "xlink:href"}]
-        if tag not in self.void:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.void:
-            assert self.open.pop() == tag
-
-
-def parsed(page: str) -> Tags:
-    tags = Tags()
-    tags.feed(page)
-    assert tags.open == []
-    return tags
-
-
-def text_of(page: str) -> str:
-    """What a reader sees, without the tags and the style."""
-    page = re.sub(r"<(style|svg).*?</\1>", "", page, flags=re.DOTALL)
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page)).replace("&nbsp;", " ")
 
 
 def titles(page: str) -> list[str]:
@@ -328,6 +293,20 @@ def test_the_oracle_dominates_nobody_and_measures_all() -> None:
     ]
 
 
+def test_a_few_violations_of_a_million_requests_are_told() -> None:
+    few = result(requests=1_000_000, answered=999_997, violations={"late": 3}, attainment=0.999997, causes=[])
+    none = {**few, "policy": "oracle", "answered": 1_000_000, "violations": {}, "attainment": 1.0}
+    assert simulation_headline(read_simulation(few)) == (
+        "99.9997 % of 1,000,000 requests answered within 250 ms under triscale"
+    )
+    text = text_of(render_simulation(few, {}))
+    assert "Attainment 99.9997 % of 1,000,000 requests" in text
+    compared = text_of(render_comparison([few, none], {}))
+    assert "triscale 99.9997 3 1.00" in compared
+    assert "oracle 100.00 0 0.00" in compared
+    assert "triscale against the oracle: \u22120.0003 points of attainment" in compared
+
+
 def test_violations_are_related_to_the_first_policy_on_the_seeds_of_both() -> None:
     first, second = seeds("a", [10, 20, 30]), seeds("b", [5, 5])
     found = standings([read_simulation(each) for each in [*first, *second]])
@@ -361,6 +340,10 @@ def test_an_interval_needs_two_values() -> None:
 def test_figures_are_worded_for_people() -> None:
     assert figure_text(Interval(0.98765, 0.0012), 2, 100.0) == "98.77 ±0.12"
     assert figure_text(Interval(12345.6)) == "12,346"
+    assert figure_text(Interval(0.999996, 0.000002), 2, 100.0) == "99.9996 ±0.0002"
+    assert figure_text(Interval(1.0), 2, 100.0) == "100.00"
+    assert figure_text(Interval(0.2)) == "0.2", "a violation in five runs is not none"
+    assert figure_text(Interval(99.6)) == "100", "a mark for shares only"
     assert figure_text(None) == "\u2013"
     assert [duration(seconds) for seconds in (90.0, 1200.0, 86_400.0)] == ["90 s", "20 min", "24 h"]
     assert [listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])] == ["a", "a and b", "a, b and c"]

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from triscale.core.cluster import Node, NodeId, ReplicaId, ReplicaSpec
-from triscale.core.plan import Action, Drain, Launch, Plan, ReplicaGroup, Resize, StagePlan, VariantPlan
+from triscale.core.plan import Action, Drain, Hold, Launch, Plan, ReplicaGroup, Resize, StagePlan, VariantPlan
 from triscale.core.snapshot import Phase, ReplicaView
 from triscale.policy.reconcile import reconcile
 
@@ -37,6 +37,8 @@ def view(
     node: NodeId = N1,
     phase: Phase = Phase.READY,
     cores: int | None = None,
+    loading: bool = False,
+    tight: bool = False,
 ) -> ReplicaView:
     spec = ReplicaSpec(
         id=ReplicaId(name),
@@ -46,7 +48,14 @@ def view(
         threads=threads,
         node=node,
     )
-    return ReplicaView(spec=spec, node=node, phase=phase, cores=spec.cores if cores is None else cores)
+    return ReplicaView(
+        spec=spec,
+        node=node,
+        phase=phase,
+        cores=spec.cores if cores is None else cores,
+        loading=loading,
+        tight=tight,
+    )
 
 
 def nodes(**cores: float) -> list[Node]:
@@ -55,6 +64,16 @@ def nodes(**cores: float) -> list[Node]:
 
 def steps(wanted: Plan, running: Sequence[ReplicaView], where: Sequence[Node] | None = None) -> tuple[Action, ...]:
     return reconcile(wanted, running, where or nodes(), itertools.count(100))
+
+
+def holding(wanted: Plan, running: Sequence[ReplicaView], where: Sequence[Node] | None = None) -> tuple[Action, ...]:
+    """Where every replica can be given other variants."""
+    able = [replica.spec.id for replica in running]
+    return reconcile(wanted, running, where or nodes(), itertools.count(100), able)
+
+
+def held(name: str, variants: str, *, swap: bool = False) -> Hold:
+    return Hold(ReplicaId(name), tuple(variants), swap)
 
 
 def launched(actions: Sequence[Action]) -> list[tuple[str, int, NodeId | None]]:
@@ -207,3 +226,99 @@ def test_repeating_the_steps_reaches_the_plan_and_then_stops() -> None:
         ("a", ("w",), 3),
         ("b", ("v",), 2),
     ]
+
+
+# --- other variants in live replicas ------------------------------------------------------------------------------
+
+
+def test_a_replica_that_is_not_wanted_is_given_the_variants_that_are_missing() -> None:
+    assert holding(plan(a=[group("w")]), [view("a-1")]) == (held("a-1", "w"),)
+
+
+def test_it_is_given_the_shape_that_is_missing_too() -> None:
+    wanted = plan(a=[group("w", lanes=3)])
+    assert holding(wanted, [view("a-1")]) == (held("a-1", "w"), Resize(ReplicaId("a-1"), 3, 1))
+    assert holding(wanted, [view("a-1", 5)]) == (held("a-1", "w"),), "it shrinks when it is done"
+    done = [view("a-1", 5, variants="w")]
+    assert holding(wanted, done) == (Resize(ReplicaId("a-1"), 3, 1),)
+
+
+def test_one_that_is_being_changed_is_left_alone_and_so_is_what_its_stage_has_meanwhile() -> None:
+    running = [view("a-1", variants="w", loading=True), view("a-2")]
+    assert holding(plan(a=[group("w")]), running) == ()
+    assert holding(plan(a=[group("w")]), [view("a-1", variants="w"), view("a-2")]) == (Drain(ReplicaId("a-2")),)
+
+
+def test_the_newest_plan_changes_one_that_is_being_changed() -> None:
+    assert holding(plan(a=[group("x")]), [view("a-1", variants="w", loading=True)]) == (held("a-1", "x"),)
+
+
+def test_one_that_serves_is_kept_rather_than_one_that_is_being_changed() -> None:
+    running = [view("a-1", variants="w", loading=True), view("a-2", variants="w")]
+    assert holding(plan(a=[group("w")]), running) == (Drain(ReplicaId("a-1")),)
+
+
+def test_those_that_hold_some_of_the_variants_are_changed_first() -> None:
+    running = [view("a-1", variants="v"), view("a-2", variants="wx"), view("a-3", variants="xv")]
+    assert holding(plan(a=[group("wxy")]), running)[0] == held("a-2", "wxy")
+
+
+def test_a_group_that_names_a_node_is_served_by_a_replica_there_or_by_a_launch() -> None:
+    running = [view("a-1", node=N2)]
+    assert launched(holding(plan(a=[group("w", node="n1")]), running, nodes(n1=8, n2=8))) == [("a", 1, N1)]
+    assert holding(plan(a=[group("w", node="n2")]), running, nodes(n1=8, n2=8)) == (held("a-1", "w"),)
+
+
+def test_replicas_of_other_stages_and_such_as_take_no_work_are_not_changed() -> None:
+    running = [view("b-1"), view("a-1", phase=Phase.STARTING), view("a-2", phase=Phase.DRAINING)]
+    actions = holding(plan(a=[group("w")], b=[group()]), running)
+    assert launched(actions) == [("a", 1, N1)]
+    assert not any(isinstance(action, Hold) for action in actions)
+
+
+def test_only_those_that_can_be_changed_are() -> None:
+    running = [view("a-1"), view("a-2")]
+    actions = reconcile(plan(a=[group("w", 2)]), running, nodes(), itertools.count(100), {ReplicaId("a-2")})
+    assert [type(action) for action in actions] == [Hold, Launch]
+    assert actions[0] == held("a-2", "w")
+
+
+def test_all_are_changed_at_once_where_they_serve_meanwhile() -> None:
+    running = [view(f"a-{n}") for n in range(4)]
+    assert holding(plan(a=[group("w", 4)]), running) == tuple(held(f"a-{n}", "w") for n in range(4))
+
+
+def test_of_those_whose_memory_does_not_hold_both_at_most_half_are_swapped_at_a_time() -> None:
+    wanted = plan(a=[group("w", 5)])
+    running = [view(f"a-{n}", tight=True) for n in range(5)]
+    assert holding(wanted, running) == (held("a-0", "w", swap=True), held("a-1", "w", swap=True)), "the others wait"
+    running[:2] = [view(f"a-{n}", variants="w", tight=True, loading=True) for n in range(2)]
+    assert holding(wanted, running) == ()
+    running[0] = view("a-0", variants="w")
+    assert holding(wanted, running) == (held("a-2", "w", swap=True),)
+
+
+def test_the_only_one_of_a_stage_is_not_swapped_but_replaced() -> None:
+    wanted = plan(a=[group("w")])
+    running = [view("a-1", tight=True)]
+    assert launched(holding(wanted, running)) == [("a", 1, N1)]
+    running.append(view("a-2", tight=True))
+    assert launched(holding(wanted, running)) == [("a", 1, N1)], "the other is not to stay"
+
+
+def test_those_that_keep_a_variant_serve_on_it_and_are_swapped_all_at_once() -> None:
+    running = [view(f"a-{n}", variants="vw", tight=True) for n in range(3)]
+    swaps = tuple(held(f"a-{n}", "wx", swap=True) for n in range(3))
+    assert holding(plan(a=[group("wx", 3)]), running) == swaps
+
+
+def test_one_that_holds_nothing_is_given_variants_whatever_the_others_do() -> None:
+    """A controller was restarted in the middle of a swap."""
+    running = [view("a-1", variants="", tight=True), view("a-2", variants="w", tight=True, loading=True), view("a-3")]
+    assert holding(plan(a=[group("w", 2), group()]), running) == (held("a-1", "w", swap=True),)
+
+
+def test_what_is_launched_may_hold_the_memory_of_its_node_where_that_is_stated() -> None:
+    where = [Node(id=N1, cores=1, memory_bytes=2**30), Node(id=N2, cores=2)]
+    actions = steps(plan(a=[group(), group(lanes=2)]), [], where)
+    assert [a.spec.memory_bytes for a in actions if isinstance(a, Launch)] == [2**30, 0]

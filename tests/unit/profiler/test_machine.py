@@ -7,13 +7,14 @@ from datetime import datetime
 
 import pytest
 
+from triscale.engines.machine import usable_cores
 from triscale.profiler import machine
 from triscale.profiler.machine import OthersLoad, process_memory, this_machine, today
 
 
 def test_the_same_machine_has_the_same_id() -> None:
     assert this_machine() == this_machine()
-    assert this_machine().cores == len(os.sched_getaffinity(0))
+    assert this_machine().cores == usable_cores()
 
 
 def test_a_process_holds_its_memory() -> None:

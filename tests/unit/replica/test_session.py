@@ -195,13 +195,19 @@ def test_batches_are_served_while_models_get_ready_for_other_threads(make_stand:
     assert gate.threads == 2
 
 
-def test_a_change_of_threads_that_is_called_off_is_let_go(make_stand: Make, gate: Gate) -> None:
+def preparing(make_stand: Make, gate: Gate) -> Stand:
+    """A replica that was asked for two threads as resize 1, and whose model is preparing for them."""
     gate.prepares.clear()
     gate.open.set()
     stand = make_stand(models={"v": gate})
     resize(stand, 1, lanes=1, threads=2)
     while gate.log != ["prepare_threads(2)"]:
         stand.sync()
+    return stand
+
+
+def test_a_change_of_threads_that_is_called_off_is_let_go(make_stand: Make, gate: Gate) -> None:
+    stand = preparing(make_stand, gate)
     resize(stand, 2, lanes=3)
     assert stand.receive(Resized) == Resized(2, 3, 1), "it does not wait for the older one"
     gate.prepares.set()
@@ -213,12 +219,7 @@ def test_a_change_of_threads_that_is_called_off_is_let_go(make_stand: Make, gate
 
 
 def test_more_lanes_may_be_asked_for_while_threads_change(make_stand: Make, gate: Gate) -> None:
-    gate.prepares.clear()
-    gate.open.set()
-    stand = make_stand(models={"v": gate})
-    resize(stand, 1, lanes=1, threads=2)
-    while gate.log != ["prepare_threads(2)"]:
-        stand.sync()
+    stand = preparing(make_stand, gate)
     resize(stand, 2, lanes=2, threads=2)
     stand.sync()
     gate.prepares.set()

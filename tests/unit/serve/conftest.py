@@ -274,12 +274,16 @@ def link(app: EchoApp) -> Link:
     return Link(app)
 
 
-@pytest.fixture
-def service() -> FakeService:
-    """One pipeline `m`: FP32 [-1, 2] in and out."""
+def echoing() -> FakeService:
+    """One pipeline `m`, which gives back whatever FP32 [-1, 2] it gets."""
     found = FakeService(pipeline({"x": declare("FP32", -1, 2)}, {"x": declare("FP32", -1, 2)}))
     found.reply = echo
     return found
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return echoing()
 
 
 @pytest.fixture

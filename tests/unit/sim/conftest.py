@@ -109,12 +109,13 @@ StandMaker = Callable[..., Stand]
 
 @pytest.fixture
 def stand() -> StandMaker:
-    """`stand(pipeline, plan, n1=8.0, cold_start_s=6.0, ...)`: node sizes and settings by name."""
+    """`stand(pipeline, plan, n1=8.0, cold_start_s=6.0, ...)`: node sizes, their memory and settings by name."""
 
     def make(pipeline: Pipeline, plan: Plan, **words: float) -> Stand:
-        nodes = [Node(id=NodeId(name), cores=words.pop(name)) for name in ("n1", "n2") if name in words]
+        memory = int(words.pop("memory_mb", 0) * 2**20)
+        sizes = {name: words.pop(name) for name in ("n1", "n2") if name in words} or {"n1": 8.0}
+        nodes = [Node(id=NodeId(name), cores=cores, memory_bytes=memory) for name, cores in sizes.items()]
         fields: Any = {"cold_start_s": 6.0, "resize_s": 0.5, **words}
-        settings = SimSettings(**fields)
-        return Stand(pipeline, plan, nodes or [Node(id=NodeId("n1"), cores=8.0)], settings)
+        return Stand(pipeline, plan, nodes, SimSettings(**fields))
 
     return make

@@ -165,7 +165,7 @@ def test_a_drained_replica_finishes_its_batch_and_is_gone(stand: Maker) -> None:
 
 def test_a_node_never_grants_more_than_it_has(stand: Maker) -> None:
     """The old replica has to go before the new one fits."""
-    it = stand(TWO, with_groups(TWO, plan(TWO), a=group(lanes=8)))
+    it = stand(TWO, with_groups(TWO, plan(TWO), a=group(lanes=8)), hold=False)
     it.arrive(8)
     it.run(0.25)
     it.follow(with_groups(TWO, plan(TWO), a=group(lanes=8, variants="w")))
@@ -279,3 +279,149 @@ def test_growth_in_place_and_new_replicas_are_told_apart(stand: Maker, lanes: in
     it.ledger.close_window(10.0)
     start, up, out = (round(10.0 * means[-1], 6) for means in it.ledger.means[:3])
     assert (start, up, out) == (20.0, 18.0, 9.0 * lanes)
+
+
+# --- other variants in live replicas ------------------------------------------------------------------------------
+
+BIG = pipeline(a=stage(*(replace(variant(name, 1000.0), load_ms=2000.0, memory_mb=100.0) for name in ("v", "w", "x"))))
+
+
+def holding(*groups: ReplicaGroup) -> Plan:
+    return with_groups(BIG, plan(BIG), a=groups)
+
+
+def resident(it: Any) -> list[str]:
+    """Per replica: the variants that it may be given batches of."""
+    names = BIG.stages["a"].variants
+    return ["".join(names[v].name for v in state.variants) for state in it.dispatcher.stages[0].replicas.values()]
+
+
+def test_another_variant_is_loaded_while_the_old_one_serves_and_no_core_is_taken(stand: Maker) -> None:
+    it = stand(BIG, holding(group(lanes=8)))
+    it.follow(holding(group(lanes=8, variants="w")))
+    assert (it.lanes, it.held, resident(it)) == ([8], 8, ["v"])
+    assert [view.loading for view in it.engine.views()] == [True]
+    it.run(1.99)
+    assert resident(it) == ["v"]
+    it.run(2.0)
+    assert (it.lanes, it.held, resident(it)) == ([8], 8, ["w"])
+    assert [view.loading for view in it.engine.views()] == [False]
+    assert it.engine.counts == {"hold": 1}
+
+
+@pytest.mark.parametrize(("stated", "load_s", "takes"), [(2000.0, None, 2.0), (0.0, None, 6.0), (2000.0, 0.5, 0.5)])
+def test_a_load_takes_what_is_stated_or_profiled_and_else_a_cold_start(
+    stand: Maker, stated: float, load_s: float | None, takes: float
+) -> None:
+    what = pipeline(a=stage(variant("v", 10.0), replace(variant("w", 10.0), load_ms=stated)))
+    it = stand(what, with_groups(what, plan(what), a=group()), **({} if load_s is None else {"load_s": load_s}))
+    it.follow(with_groups(what, plan(what), a=group(variants="w")))
+    it.run(takes - 0.01)
+    assert it.engine.views()[0].loading
+    it.run(takes)
+    assert not it.engine.views()[0].loading
+
+
+def test_each_variant_that_is_missing_takes_its_time_and_none_takes_any_to_go(stand: Maker) -> None:
+    it = stand(BIG, holding(group()))
+    it.follow(holding(group(variants="vwx")))
+    it.run(3.99)
+    assert resident(it) == ["v"]
+    it.run(4.0)
+    assert sorted(resident(it)[0]) == ["v", "w", "x"]
+    it.follow(holding(group(variants="x")))
+    it.run(4.0)
+    assert resident(it) == ["x"]
+
+
+def test_the_newest_change_of_variants_wins(stand: Maker) -> None:
+    it = stand(BIG, holding(group()))
+    it.follow(holding(group(variants="w")))
+    it.run(1.0)
+    it.follow(holding(group(variants="x")))
+    it.run(2.99)
+    assert resident(it) == ["v"]
+    it.run(3.0)
+    assert resident(it) == ["x"]
+
+
+def test_where_memory_does_not_hold_both_half_of_the_replicas_stop_serving_at_a_time(stand: Maker) -> None:
+    it = stand(BIG, holding(group(2)), memory_mb=150.0)
+    it.arrive(2)
+    it.run(0.5)
+    it.follow(holding(group(2, variants="w")))
+    assert it.lanes == [1]
+    it.run(2.99)
+    assert (it.lanes, resident(it)) == ([1], ["v", "v"]), "its batch was done at 1.0, and the load takes 2 s"
+    it.run(3.0)
+    assert resident(it) == ["w", "v"]
+    it.run(5.0)
+    assert (it.lanes, it.held, resident(it)) == ([2], 2, ["w", "w"])
+    assert it.engine.counts["launch"] == 0
+
+
+def test_a_variant_that_stays_serves_while_others_are_swapped(stand: Maker) -> None:
+    it = stand(BIG, holding(group(variants="vw")), memory_mb=250.0)
+    it.follow(holding(group(variants="wx")))
+    assert (it.lanes, resident(it)) == ([1], ["w"])
+    it.run(2.0)
+    assert sorted(resident(it)[0]) == ["w", "x"]
+
+
+def test_the_only_replica_that_cannot_hold_both_is_replaced_by_a_launch(stand: Maker) -> None:
+    it = stand(BIG, holding(group()), memory_mb=150.0)
+    it.follow(holding(group(variants="w")))
+    assert list(it.phases.values()) == ["ready", "starting"]
+    it.run(6.0)
+    assert (list(it.phases.values()), resident(it)) == (["ready"], ["w"])
+
+
+def test_a_replica_comes_back_from_a_swap_in_its_newest_shape(stand: Maker) -> None:
+    it = stand(BIG, holding(group(2, lanes=2)), memory_mb=150.0)
+    it.follow(holding(group(2, lanes=2, variants="w")))
+    assert it.lanes == [2]
+    it.follow(holding(group(2, lanes=3, variants="w")))
+    assert (it.lanes, it.held) == ([2], 6)
+    it.run(0.5)
+    assert it.lanes == [3], "the other one has grown"
+    it.follow(holding(group(2, lanes=1, variants="w")))
+    it.run(1.0)
+    assert (it.lanes, it.held) == ([3], 6), "it shrinks when all hold what they are to hold"
+    it.run(4.0)
+    assert (resident(it), it.lanes) == (["w", "w"], [2])
+    it.run(4.5)
+    assert it.held == 2
+
+
+def test_a_swap_that_is_called_off_while_the_last_batches_run_ends_with_them(stand: Maker) -> None:
+    it = stand(BIG, holding(group(2)), memory_mb=150.0)
+    it.arrive(2)
+    it.run(0.5)
+    it.follow(holding(group(2, variants="w")))
+    assert it.lanes == [1]
+    it.follow(holding(group(2)))
+    it.run(0.99)
+    assert it.lanes == [1]
+    it.run(1.0)
+    assert (it.lanes, resident(it)) == ([2], ["v", "v"])
+
+
+def test_a_swap_that_is_changed_while_it_loads_begins_anew(stand: Maker) -> None:
+    it = stand(BIG, holding(group(2)), memory_mb=150.0)
+    it.follow(holding(group(2, variants="w")))
+    it.run(1.0)
+    it.follow(holding(group(2, variants="x")))
+    it.run(2.99)
+    assert it.lanes == [1]
+    it.run(3.0)
+    assert "x" in resident(it)
+
+
+def test_one_that_is_lost_or_drained_while_it_loads_is_gone(stand: Maker) -> None:
+    it = stand(BIG, holding(group(2)))
+    it.follow(holding(group(2, variants="w")))
+    it.run(1.0)
+    it.fail(Failure(at_s=1.0, stage="a"))
+    it.follow(holding())
+    it.run(10.0)
+    assert (it.lanes, it.held) == ([0], 0)

@@ -19,8 +19,9 @@ from triscale.core.plan import Plan, ReplicaGroup
 from triscale.core.profile import Profile, inline_profile
 from triscale.core.settings import Settings
 from triscale.errors import ConfigError
+from triscale.observe.causes import Cause
 from triscale.sim.errors import SimulationError
-from triscale.sim.result import Cause, Result
+from triscale.sim.result import Result
 from triscale.sim.run import Arrivals, simulate
 from triscale.sim.settings import Failure, SimSettings
 from triscale.sim.world import World

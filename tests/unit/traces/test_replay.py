@@ -56,6 +56,18 @@ def replay(
     return asyncio.run(scenario())
 
 
+def held_up(serving: Any, behaviour: Any, seconds: float, **changes: Any) -> tuple[ReplayResult, Any, Progress]:
+    """Replay 100 requests/s over one connection, which the first of them holds for 100 ms."""
+    return replay(
+        serving,
+        lambda n: behaviour(hang=True) if n == 0 else behaviour(headers=ANSWERED),
+        Phase("a", 100.0, seconds, Even()),
+        timeout_ms=100.0,
+        connections=1,
+        **changes,
+    )
+
+
 def test_client_and_server_count_the_same(serving: Any, behaviour: Any) -> None:
     kinds = [
         behaviour(200, {"triscale-outcome": "answered"}),
@@ -114,13 +126,7 @@ def test_a_stalled_server_does_not_slow_the_sending_down(serving: Any, behaviour
 
 def test_waiting_for_a_connection_counts_as_latency(serving: Any, behaviour: Any) -> None:
     """No coordinated omission: with one connection held for 100 ms, those behind it are that late too."""
-    result, _, _ = replay(
-        serving,
-        lambda n: behaviour(hang=True) if n == 0 else behaviour(headers=ANSWERED),
-        Phase("a", 100.0, 0.1, Even()),
-        timeout_ms=100.0,
-        connections=1,
-    )
+    result, _, _ = held_up(serving, behaviour, 0.1)
     (phase,) = result.phases
     assert (phase.cancelled, phase.answered) == (1, 9)
     # The second was meant 10 ms after the first, which holds the connection for 100 ms: it cannot have been faster.
@@ -245,14 +251,7 @@ def test_a_trace_whose_file_breaks_on_the_way_ends_the_run_with_the_reason(
 
 def test_each_request_tells_what_is_left_of_its_deadline(serving: Any, behaviour: Any) -> None:
     """One connection, held for 100 ms by the first: the others wait for 60 ms or more, and have so much less left."""
-    result, server, _ = replay(
-        serving,
-        lambda n: behaviour(hang=True) if n == 0 else behaviour(headers=ANSWERED),
-        Phase("a", 100.0, 0.05, Even()),
-        timeout_ms=100.0,
-        connections=1,
-        deadline_ms=500.0,
-    )
+    result, server, _ = held_up(serving, behaviour, 0.05, deadline_ms=500.0)
     left = [float(headers["x-request-timeout-seconds"]) for headers in server.headers]
     assert 0.0 < left[0] <= 0.5
     assert all(0.0 < other <= 0.44 for other in left[1:])
@@ -298,13 +297,7 @@ def test_a_load_generator_that_cannot_keep_up_says_so(serving: Any, behaviour: A
 
 
 def test_waiting_for_a_connection_is_not_the_load_generators_own_lateness(serving: Any, behaviour: Any) -> None:
-    result, _, _ = replay(
-        serving,
-        lambda n: behaviour(hang=True) if n == 0 else behaviour(headers=ANSWERED),
-        Phase("a", 100.0, 0.1, Even()),
-        timeout_ms=100.0,
-        connections=1,
-    )
+    result, _, _ = held_up(serving, behaviour, 0.1)
     (phase,) = result.phases
     assert phase.lag_ms.max is not None
     assert phase.behind_ms.max is not None

@@ -20,7 +20,6 @@ from triscale.core.snapshot import Snapshot
 from triscale.policy.autoscalers.interface import Setting
 from triscale.policy.autoscalers.options import read_options
 from triscale.policy.autoscalers.programs import ProgramOptions, Programs
-from triscale.policy.stabilise import StableTicks
 
 __all__ = ["Horizontal"]
 
@@ -36,15 +35,11 @@ class Horizontal:
         self._programs = Programs(self.name, setting, options)
         self._nodes = setting.nodes
         self.tick_s = self._programs.tick_s
-        needed = options.stabilisation
-        self._ticks = StableTicks(needed if needed is not None else (20 if options.revised else 10))
+        self._ticks = options.stable_ticks(10)
 
     def first(self, demand: float) -> Plan:
         """The program's answer."""
-        rate = max(1, int(demand))
-        found = self._programs.horizontal(rate, self._nodes)
-        fleet = self._programs.fitted(found.fleet, [1] * len(found.fleet), self._nodes, rate)
-        return self._programs.plan(fleet, rate, feasible=found.feasible, reason="the expected demand")
+        return self._programs.first(demand, self._nodes, "the expected demand")
 
     def decide(self, snapshot: Snapshot) -> Plan:
         """The program's answer, without what it would take away too early."""

@@ -4,6 +4,9 @@ A core of a node in use runs whichever item is due first, of whatever stage, on 
 to partition, a change of variants takes effect with the next batch, and more cores are more open lanes, not another
 process. Only a node that is not in use yet has to start replicas.
 
+Where a node's memory does not hold all variants, those that are resident follow what plans with all of them would use
+(`residency.py`): others are loaded in their place while the rest serve.
+
 What the planner says for so many cores and so much demand is remembered: demands are rounded up by at most 2 %.
 """
 
@@ -20,11 +23,12 @@ from triscale.core.graph import Graph
 from triscale.core.plan import Plan, ReplicaGroup, StagePlan, VariantPlan
 from triscale.core.profile import Profile
 from triscale.policy.autoscalers.interface import Setting
+from triscale.policy.autoscalers.residency import Residency, is_worth
 from triscale.policy.optimise.problem import Problem
 from triscale.policy.optimise.settings import Settings
 from triscale.policy.optimise.solve import solve
 
-__all__ = ["PooledPlanner", "resident_variants"]
+__all__ = ["PooledPlanner"]
 
 _STEP = 1.02
 """Demands are rounded up to a power of this."""
@@ -44,25 +48,33 @@ class PooledPlanner:
         self._setting = setting
         self._settings = settings or Settings(sharing="shared", min_accuracy=setting.min_accuracy)
         self._cores = max(1, sum(int(node.cores) for node in setting.nodes))
-        self.resident = resident_variants(setting)
-        """Stage -> the variants that each of its replicas holds, most accurate first."""
-        self._graph = _only(setting.graph, self.resident)
+        self._residency = Residency(setting)
+        self._asked = 0, 0
+        """The step of the demand, and the cores, of the last plan that was asked for."""
         self._lanes_of_one = True
         self._drift: dict[tuple[str, str], float] = {}
         self._fan_out: dict[tuple[str, str], Mapping[str, float]] = {}
         self._plans: dict[tuple[int, int], Plan] = {}
         self._states: dict[object, tuple[Problem, dict[tuple[int, int], Plan]]] = {}
         """What was measured -> the problem with it, and its plans."""
-        self._problem = self._compile()
+        self._others: dict[object, tuple[Problem, dict[tuple[int, int], Plan]]] = {}
+        """Other variants that may be resident -> the problem with them, and its plans."""
+        self._problem = self._compile(self.resident)
         if not self._settings.threads and not self.plan(0.0, self._cores).feasible:
             # One lane's latency does not fit: only then do more threads earn what they cost in throughput.
             self._lanes_of_one = False
-            self._problem = self._compile()
+            self._problem = self._compile(self.resident)
             self._plans.clear()
+
+    @property
+    def resident(self) -> Mapping[str, tuple[str, ...]]:
+        """Stage -> the variants that each of its replicas holds, most accurate first."""
+        return self._residency.variants
 
     def plan(self, demand: float, cores: int) -> Plan:
         """The plan for so many requests/s on at most so many cores of one node; the node is called `pool`."""
-        return self._step(_step_of(demand), cores)
+        self._asked = _step_of(demand), cores
+        return self._step(*self._asked)
 
     def foresee(self, demand: float, cores: int) -> bool:
         """Make one plan that a rise from `demand` would need; False when all of them, up to overload, are known."""
@@ -81,8 +93,7 @@ class PooledPlanner:
         if found is None:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
-            node = Node(id=NodeId("pool"), cores=cores)
-            found = self._plans[step, cores] = solve(self._problem.at(_STEP**step, nodes=(node,)))
+            found = self._plans[step, cores] = _solve(self._problem, step, cores)
         return found
 
     def learn(
@@ -90,8 +101,15 @@ class PooledPlanner:
     ) -> bool:
         """Take measured latencies and fan-outs into account; True when plans will be others from now on.
 
-        All of them are taken over when one has moved away by a tenth from what plans are made with.
+        All of them are taken over when one has moved away by a tenth from what plans are made with. Where memory is
+        scarce, the resident variants become those that the latest demand is best served with.
         """
+        moved = self._learn(drift, fan_out)
+        return self._rehouse() or moved
+
+    def _learn(
+        self, drift: Mapping[tuple[str, str], float], fan_out: Mapping[tuple[str, str], Mapping[str, float]]
+    ) -> bool:
         if not self._moved(drift, fan_out):
             return False
         self._drift = {key: _rounded(value) for key, value in drift.items()}
@@ -103,9 +121,39 @@ class PooledPlanner:
         if state not in self._states:
             if len(self._states) >= _MOST_STATES:
                 self._states.clear()
-            self._states[state] = self._compile(), {}
+            self._states[state] = self._compile(self.resident), {}
         self._problem, self._plans = self._states[state]
+        self._others.clear()
         return True
+
+    def _rehouse(self) -> bool:
+        """Have other variants resident if the latest demand is worth it."""
+        step, cores = self._asked
+        if not self._residency.scarce or cores < 1:
+            return False
+        every = {name: self._setting.graph.variants[s] for s, name in enumerate(self._setting.graph.stages)}
+        chosen = self._residency.for_plan(self._with(every, step, cores))
+        if chosen == self.resident or not is_worth(self._with(chosen, step, cores), self._step(step, cores)):
+            return False
+        self._residency.variants = chosen
+        self._problem, self._plans = self._others[tuple(chosen.items())]
+        self._others.clear()
+        self._states.clear()
+        return True
+
+    def _with(self, resident: Mapping[str, tuple[str, ...]], step: int, cores: int) -> Plan:
+        """The plan if these variants were resident."""
+        key = tuple(resident.items())
+        if key not in self._others:
+            if len(self._others) >= _MOST_STATES:
+                self._others.clear()
+            self._others[key] = self._compile(resident), {}
+        problem, plans = self._others[key]
+        if (step, cores) not in plans:
+            if len(plans) >= _MOST_PLANS:
+                plans.clear()
+            plans[step, cores] = _solve(problem, step, cores)
+        return plans[step, cores]
 
     def _moved(
         self, drift: Mapping[tuple[str, str], float], fan_out: Mapping[tuple[str, str], Mapping[str, float]]
@@ -139,6 +187,7 @@ class PooledPlanner:
                     lanes=max(1, grants.get(node, 0) // threads),
                     threads=threads,
                     node=node,
+                    memory_bytes=self._residency.rooms[name],
                 )
                 for node in hosts
             )
@@ -171,18 +220,23 @@ class PooledPlanner:
         profiles = self._setting.profile.stages[stage]
         return min(self.resident[stage], key=lambda v: min(point.p95_s for point in profiles[v].latency))
 
-    def _compile(self) -> Problem:
+    def _compile(self, resident: Mapping[str, Sequence[str]]) -> Problem:
         setting = self._setting
+        graph = _only(setting.graph, resident)
         profile = setting.profile
         if self._fan_out:
             profile = _with_fan_out(profile, self._fan_out)
-        if self._graph is not setting.graph:
-            held = [p for p in profile.paths if all(v in self.resident[stage] for stage, v in p.variants.items())]
+        if graph is not setting.graph:
+            held = [p for p in profile.paths if all(v in resident[stage] for stage, v in p.variants.items())]
             profile = msgspec.structs.replace(profile, paths=tuple(held))
         settings = self._settings
         if self._lanes_of_one and not settings.threads:
             settings = replace(settings, threads=(1,))
-        return Problem.of(self._graph, profile, 1.0, self._cores, settings, drift=self._drift)
+        return Problem.of(graph, profile, 1.0, self._cores, settings, drift=self._drift)
+
+
+def _solve(problem: Problem, step: int, cores: int) -> Plan:
+    return solve(problem.at(_STEP**step, nodes=(Node(id=NodeId("pool"), cores=cores),)))
 
 
 def _only(graph: Graph, resident: Mapping[str, Sequence[str]]) -> Graph:
@@ -195,39 +249,6 @@ def _only(graph: Graph, resident: Mapping[str, Sequence[str]]) -> Graph:
         for name, stage in pipeline.stages.items()
     }
     return Graph.of(msgspec.structs.replace(pipeline, stages=stages))
-
-
-def resident_variants(setting: Setting) -> dict[str, tuple[str, ...]]:
-    """All variants of every stage where the smallest node's memory holds them; else as many as it does.
-
-    Each stage keeps its most accurate and its fastest variant; of the others the largest go first.
-    """
-    graph, profile = setting.graph, setting.profile
-    room = min((node.memory_bytes for node in setting.nodes if node.memory_bytes), default=0)
-    chosen = {name: set(graph.variants[s]) for s, name in enumerate(graph.stages)}
-
-    def memory(stage: str, variant: str) -> int:
-        return profile.stages[stage][variant].memory_bytes
-
-    kept: set[tuple[str, str]] = set()
-    for s, name in enumerate(graph.stages):
-        names = graph.variants[s]
-        kept.add((name, max(names, key=lambda v: graph.accuracy[s][names.index(v)])))
-        kept.add((name, min(names, key=lambda v: min(p.p95_s for p in profile.stages[name][v].latency))))
-    spare = sorted(
-        ((name, v) for name, names in chosen.items() for v in names if (name, v) not in kept),
-        key=lambda pair: (-memory(*pair), pair),
-    )
-    held = sum(memory(name, v) for name, names in chosen.items() for v in names)
-    for name, variant in spare:
-        if not room or held <= room:
-            break
-        chosen[name].discard(variant)
-        held -= memory(name, variant)
-    return {
-        name: tuple(sorted(chosen[name], key=lambda v: (-graph.accuracy[s][graph.variants[s].index(v)], v)))
-        for s, name in enumerate(graph.stages)
-    }
 
 
 def _differ(a: float, b: float) -> bool:

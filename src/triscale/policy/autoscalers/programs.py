@@ -35,6 +35,7 @@ from triscale.policy.autoscalers.options import Interval, Ticks, Whole
 from triscale.policy.autoscalers.uniform import Fleet, UniformPlans, fits
 from triscale.policy.fit import Fit
 from triscale.policy.optimise.themis import Instances, Revision, StageModel, horizontal, performance, vertical
+from triscale.policy.stabilise import StableTicks
 
 __all__ = ["ProgramOptions", "Programs", "Scaled"]
 
@@ -72,6 +73,11 @@ class ProgramOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def revised(self) -> bool:
         """Whether the later revision is meant."""
         return self.revision == 2025
+
+    def stable_ticks(self, published: int) -> StableTicks:
+        """What is asked for; else 20 ticks in the later revision, and so many in the published one."""
+        needed = self.stabilisation
+        return StableTicks(needed if needed is not None else (20 if self.revised else published))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,13 @@ class Programs:
         """Fewest one-core instances."""
         cores = tuple(int(node.cores) for node in nodes if node.ready)
         return self._remember(("horizontal", rate, cores), lambda: self._fewest(self._models, rate, nodes))
+
+    def first(self, demand: float, nodes: Sequence[Node], reason: str) -> Plan:
+        """What should run before the first request: single cores."""
+        rate = max(1, int(demand))
+        found = self.horizontal(rate, nodes)
+        fleet = self.fitted(found.fleet, [1] * len(found.fleet), nodes, rate)
+        return self.plan(fleet, rate, feasible=found.feasible, reason=reason)
 
     def vertical(self, rate: int, counts: Sequence[int]) -> Scaled:
         """Fewest cores per instance for so many instances, and what must be started where that is not enough."""

@@ -23,6 +23,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from triscale.core.figures import count
 from triscale.core.plan import Plan, StagePlan
 from triscale.core.settings import Settings
 from triscale.core.snapshot import Snapshot
@@ -137,7 +138,7 @@ class Proteus:
                 solver=self.name,
                 reason=f"{problem.cores} servers cannot hold a variant of each of {len(names)} stages",
             )
-        told = ", ".join(f"{name} {demand:.6g}" for name, demand in zip(names, demands, strict=True))
+        told = ", ".join(f"{name} {count(demand)}" for name, demand in zip(names, demands, strict=True))
         best = float(compiled(problem).ways.accuracy.max(initial=0.0))
         mode: Mode = "hardware" if decision.accuracy >= best - 1e-9 else "accuracy"
         return assemble(

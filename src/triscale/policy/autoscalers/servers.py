@@ -1,10 +1,11 @@
 """What Loki and the systems it was compared with have in common: servers that hold one variant each.
 
-A server is a replica of one lane with one thread on one core. It is never resized and holds nothing beside its
-variant, so another variant is another server: the old one drains, the new one is launched and loads its model. As much
-of a stage's latency as the service itself takes is set aside for waiting, so batches fill half the SLO (a query that
-just misses a batch waits for all of it), and latencies are medians. Where even the fastest variants' path does not fit
-half the SLO, nothing is set aside: the published programs find no plan at all then.
+A server is a replica of one lane with one thread on one core. It is never resized and serves on its variant alone, so
+another variant takes the place of the old one: it is loaded while the old one serves, or, where an engine cannot do
+that, in another server that is launched while the old one drains. As much of a stage's latency as the service itself
+takes is set aside for waiting, so batches fill half the SLO (a query that just misses a batch waits for all of it), and
+latencies are medians. Where even the fastest variants' path does not fit half the SLO, nothing is set aside: the
+published programs find no plan at all then.
 """
 
 from __future__ import annotations

@@ -34,7 +34,6 @@ from triscale.policy.autoscalers.options import read_options
 from triscale.policy.autoscalers.programs import ProgramOptions, Programs
 from triscale.policy.autoscalers.uniform import Fleet
 from triscale.policy.forecast import make_forecaster
-from triscale.policy.stabilise import StableTicks
 
 __all__ = ["Themis", "ThemisOptions"]
 
@@ -86,15 +85,11 @@ class Themis:
         self._nodes = setting.nodes
         self.tick_s = self._programs.tick_s
         self._forecaster = make_forecaster(options.forecaster)
-        needed = options.stabilisation
-        self._ticks = StableTicks(needed if needed is not None else (20 if options.revised else 10))
+        self._ticks = options.stable_ticks(10)
 
     def first(self, demand: float) -> Plan:
         """The horizontal program's answer. (The authors start with one core per stage, in 2025 with this.)"""
-        rate = max(1, int(demand))
-        found = self._programs.horizontal(rate, self._nodes)
-        fleet = self._programs.fitted(found.fleet, [1] * len(found.fleet), self._nodes, rate)
-        return self._programs.plan(fleet, rate, feasible=found.feasible, reason="the expected demand, on single cores")
+        return self._programs.first(demand, self._nodes, "the expected demand, on single cores")
 
     def decide(self, snapshot: Snapshot) -> Plan:
         """One turn of the state machine."""

@@ -16,6 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, TypeAlias
 
+import msgspec
 from msgspec import Meta, Struct
 
 from triscale.core.cluster import NodeId
@@ -33,6 +34,8 @@ __all__ = ["Triscale", "TriscaleOptions"]
 
 Least0: TypeAlias = Annotated[float, Meta(ge=0.0, description="a number from 0 on")]
 
+_NO_BACKLOG = 0.1
+"""Work that takes the cores so much of the objective is no backlog."""
 _PREPARED = 6
 """Times that the expected demand is doubled, at most, to be planned for before it comes."""
 _SAME_SHARE = 0.02
@@ -55,10 +58,11 @@ class TriscaleOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """and as long again as so many resizes take."""
     keep_colds: Least0 = 3.0
     """A node is left when it has not been needed for as long, and for so many cold starts more."""
-    headroom: Least0 = 0.5
-    """Cores above what the planner asks for, in parts of it, per second that a resize takes: what rises meanwhile
-    must be carried by what is there. At most one such part more than it asks for."""
-    sigmas: Least0 = 2.0
+    headroom: Least0 = 0.8
+    """Cores above what the planner asks for, in square roots of their number, where a resize takes a second: what
+    rises meanwhile must be carried by what is there. What takes less needs less, by the square root of the time; what
+    takes more, no more."""
+    sigmas: Least0 = 1.5
     """How far a window shorter than a second must lie above the demand, in standard deviations, to count."""
     utilisation: Annotated[float, Meta(gt=0.0, lt=1.0, description="a number between 0 and 1")] = 0.97
     """Most of its time that a core is counted on."""
@@ -140,6 +144,9 @@ class Triscale:
             # What is ready serves faster variants, until the launched nodes are ready too.
             plan = self._planner.plan(demand, room)
         new = self._planner.spread(plan, self._grants(want, [*serving, *(n for n in hosts if n not in serving)]), hosts)
+        # The door may count on what the next tick would grant.
+        spare = max(0.0, room - new.cores)
+        new = msgspec.structs.replace(new, spare_cores=spare, spare_after_s=self.tick_s + snapshot.resize_s)
         return snapshot.plan if _alike(new, snapshot.plan) else new
 
     def prepare(self) -> bool:
@@ -152,11 +159,11 @@ class Triscale:
         plan = self._planner.plan(demand, most)
         if plan.mode != "hardware":
             return most, plan
-        return min(most, math.floor(plan.cores * (1.0 + self._headroom) + 0.5)), plan
+        return min(most, math.floor(plan.cores + self._headroom * math.sqrt(plan.cores) + 0.5)), plan
 
     def _learn_delays(self, cold_start_s: float, resize_s: float) -> None:
         """What takes long is done with more reserve, and undone later."""
-        self._headroom = self.options.headroom * min(1.0, resize_s)
+        self._headroom = self.options.headroom * min(1.0, resize_s**0.5)
         self._wanted.window_s = self.options.hold_s + self.options.hold_resizes * resize_s
         self._needed.window_s = self._wanted.window_s + self.options.keep_colds * cold_start_s
 
@@ -193,7 +200,8 @@ class Triscale:
             snapshot.stages[name].queued * onward[s] for s, name in enumerate(graph.stages) if name in snapshot.stages
         )
         # What the cores work off anyway within a batch or so is no backlog.
-        spare = snapshot.plan.cores * self.options.drain_s * (1.0 - self.options.utilisation)
+        idle_s = self.options.drain_s * (1.0 - self.options.utilisation)
+        spare = snapshot.plan.cores * max(idle_s, _NO_BACKLOG * graph.pipeline.slo_ms / 1000.0)
         return max(0.0, queued - spare) / onward[0] / self.options.drain_s
 
     def _emitted(self, snapshot: Snapshot, stage: str, variant: str, s: int, position: int) -> float:

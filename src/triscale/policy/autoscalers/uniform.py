@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from triscale.core.cluster import Node
+from triscale.core.figures import milliseconds
 from triscale.core.graph import Graph
 from triscale.core.plan import PathPlan, Plan, ReplicaGroup, StagePlan, VariantPlan
 from triscale.core.profile import Profile
@@ -126,6 +127,15 @@ class UniformPlans:
             )
             latencies.append(seconds)
         path_s = self.slowest_path_s(latencies)
+        alone_s = self.slowest_path_s([self._latency[s](1, mine.cores) for s, mine in enumerate(fleet)])
+        slo_ms = self.graph.pipeline.slo_ms
+        if 1e3 * alone_s > slo_ms:
+            feasible = False
+            reason = (
+                f"the most accurate variants, which {self._policy} runs, take {milliseconds(1e3 * alone_s)} on "
+                f"{' + '.join(str(mine.cores) for mine in fleet)} cores, and the objective is {slo_ms:g} ms: nothing "
+                f"can be in time; {reason}"
+            )
         names = dict(zip(self.graph.stages, self.variants, strict=True))
         return Plan(
             stages=stages,

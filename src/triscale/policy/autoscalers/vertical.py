@@ -24,7 +24,6 @@ from triscale.errors import ConfigError
 from triscale.policy.autoscalers.interface import Setting
 from triscale.policy.autoscalers.options import read_options
 from triscale.policy.autoscalers.programs import ProgramOptions, Programs
-from triscale.policy.stabilise import StableTicks
 
 __all__ = ["Vertical", "VerticalOptions"]
 
@@ -57,8 +56,7 @@ class Vertical:
         self._programs = Programs("vertical", setting, options)
         self._nodes = setting.nodes
         self.tick_s = self._programs.tick_s
-        needed = options.stabilisation
-        self._ticks = StableTicks(needed if needed is not None else (20 if options.revised else 0))
+        self._ticks = options.stable_ticks(0)
         stages = len(setting.graph.stages)
         if options.peak_rate is not None and options.replicas == "peak":
             self._counts = self._programs.fewest_at_most_cores(max(1, int(options.peak_rate)), setting.nodes)

@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 import msgspec
 import numpy as np
 
+from triscale.core.figures import count, percent
 from triscale.core.plan import Plan, StagePlan
 from triscale.errors import ConfigError
 from triscale.policy.optimise.assemble import assemble, assemble_shared
@@ -106,7 +107,7 @@ class _Solving:
         needed, slo = fastest_path_s(problem), problem.budget_s
         if needed > slo * (1.0 + TOLERANCE):
             return (
-                f"the SLO of {1e3 * problem.graph.pipeline.slo_s:.6g} ms is {1e3 * (needed - slo):.4g} ms too short "
+                f"the SLO of {problem.graph.pipeline.slo_ms:g} ms is {count(1e3 * (needed - slo))} ms too short "
                 f"for the fastest path: raise it, or add faster variants"
             )
         best = float(compiled(problem).ways.accuracy.max())
@@ -261,15 +262,15 @@ class _Solving:
         have = f"{cores} of {problem.cores} cores"
         best = float(compiled(problem).ways.accuracy.max())
         if mode == "hardware":
-            return f"the most accurate variants that meet the SLO carry {self.asked:.6g} requests/s on {have}"
+            return f"the most accurate variants that meet the SLO carry {count(self.asked)} requests/s on {have}"
         if mode == "accuracy":
             return (
-                f"{self.asked:.6g} requests/s need faster variants: {accuracy:.2%} accuracy instead of {best:.2%}, "
-                f"on {have}"
+                f"{count(self.asked)} requests/s need faster variants: {percent(accuracy, 2)} accuracy instead of "
+                f"{percent(best, 2)}, on {have}"
             )
         return (
-            f"{have} carry {served * self.asked:.6g} of {self.asked:.6g} requests/s at {accuracy:.2%} accuracy; "
-            f"the other {1.0 - served:.1%} are shed"
+            f"{have} carry {count(served * self.asked)} of {count(self.asked)} requests/s at {percent(accuracy, 2)} "
+            f"accuracy; the other {percent(1.0 - served)} are shed"
         )
 
 

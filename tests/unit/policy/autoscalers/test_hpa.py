@@ -156,3 +156,12 @@ def test_whatever_waits_plans_are_valid_and_fit_the_nodes(
 def test_wrong_options_are_named_with_their_rule(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Hpa(chain(options))
+
+
+def test_a_plan_whose_path_alone_is_longer_than_the_objective_says_so() -> None:
+    assert Hpa(chain(slo_ms=260.0)).first(1.0).feasible
+    plan = Hpa(chain(slo_ms=240.0)).first(1.0)
+    assert not plan.feasible
+    assert plan.reason.startswith(
+        "the most accurate variants, which hpa runs, take 247 ms on 1 + 1 cores, and the objective is 240 ms"
+    )

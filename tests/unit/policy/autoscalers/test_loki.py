@@ -100,7 +100,7 @@ class TestTwoSteps:
         loki = Loki(setting(replace(car_branch(), slo_ms=10.0)))
         plan = loki.first(20.0)
         assert (plan.feasible, plan.served_fraction) == (False, 0.0)
-        assert plan.reason.startswith("the SLO of 10 ms is 3.36 ms too short for the fastest path")
+        assert plan.reason.startswith("the SLO of 10 ms is 3.4 ms too short for the fastest path")
         assert loki.decide(snapshot(10.0, plan, [20] * 10)).served_fraction == 0.0
 
     @settings(max_examples=40, deadline=None)

@@ -11,8 +11,13 @@ from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
 from triscale.core.profile import inline_profile
 from triscale.policy.autoscalers.interface import Setting
-from triscale.policy.autoscalers.pooled import PooledPlanner, resident_variants
+from triscale.policy.autoscalers.pooled import PooledPlanner
+from triscale.policy.autoscalers.registry import make_autoscaler
+from triscale.policy.autoscalers.residency import resident_variants
+from triscale.sim.run import simulate
+from triscale.sim.settings import SimSettings
 from triscale.testing.builders import pipeline, stage, variant
+from triscale.traces.spec import parse_trace
 
 MIB = 2**20
 
@@ -54,6 +59,51 @@ def test_plans_use_resident_variants_only() -> None:
     plan = planner.plan(300.0, 8)
     assert plan.mode == "accuracy"
     assert set(plan.stages["detect"].variants) <= {"large", "small"}
+
+
+SCARCE = {"large": 300.0, "middle": 200.0, "small": 100.0}
+
+
+def test_where_memory_is_scarce_what_is_resident_follows_the_demand() -> None:
+    """The mix of middle and large is best, and does not fit beside the fastest: middle alone is next."""
+    planner = PooledPlanner(setting(sized(SCARCE), 500.0))
+    before = planner.plan(330.0, 8)
+    assert planner.learn({}, {})
+    assert planner.resident == {"detect": ("middle", "small")}
+    after = planner.plan(330.0, 8)
+    assert after.accuracy > before.accuracy + 0.01
+    assert after.served_fraction == before.served_fraction
+    assert not planner.learn({}, {}), "nothing more is to be had"
+    planner.plan(20.0, 8)
+    assert planner.learn({}, {})
+    assert planner.resident == {"detect": ("large", "small")}
+
+
+def test_what_is_resident_stays_where_memory_suffices_and_where_little_is_to_be_gained() -> None:
+    for memory_mb, demand in ((600.0, 330.0), (0.0, 330.0), (500.0, 20.0)):
+        planner = PooledPlanner(setting(sized(SCARCE), memory_mb))
+        planner.plan(demand, 8)
+        before = planner.resident
+        assert not planner.learn({}, {})
+        assert planner.resident == before
+
+
+def test_replicas_are_kept_to_their_part_of_a_scarce_memory() -> None:
+    for memory_mb, limit in ((600.0, 0), (500.0, 500 * MIB)):
+        planner = PooledPlanner(setting(sized(SCARCE), memory_mb))
+        spread = planner.spread(planner.plan(20.0, 8), {NodeId("n0"): 8}, [NodeId("n0")])
+        (group,) = spread.stages["detect"].groups
+        assert group.memory_bytes == limit
+
+
+def test_a_surge_in_scarce_memory_is_served_by_variants_that_are_loaded_for_it() -> None:
+    of = sized(SCARCE)
+    its = setting(of, 500.0)
+    policy = make_autoscaler("triscale", its)
+    trace = parse_trace("spike:base=100,peak=330,start=10,length=20,seconds=40,process=even")
+    result = simulate(of, its.profile, trace, policy, its.nodes, SimSettings(load_s=1.0))
+    assert (result.actions["hold"], result.actions["launch"]) == (2, 0), "there and back"
+    assert result.attainment == 1.0
 
 
 def test_a_demand_that_was_planned_for_is_not_planned_for_again() -> None:

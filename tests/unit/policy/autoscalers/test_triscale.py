@@ -202,7 +202,26 @@ def test_a_node_is_kept_for_a_few_cold_starts_more() -> None:
 def test_where_a_resize_takes_long_more_is_kept_in_reserve() -> None:
     machines = nodes(32)
     quick, slow = autoscaler(machines), autoscaler(machines, resize_s=1.0)
-    assert slow.first(100.0).cores >= 1.4 * quick.first(100.0).cores
+    assert slow.first(100.0).cores == quick.first(100.0).cores + 2.0, "0.8 square roots of 9, to whole cores"
+
+
+def test_the_door_may_count_on_cores_that_the_nodes_in_use_could_grant() -> None:
+    machines = nodes(8, 8)
+    it = autoscaler(machines)
+    calm = it.decide(seen(20.0, it.first(20.0), 20.0, machines, resize_s=0.05))
+    assert calm.spare_cores == 8.0 - calm.cores, "those of the node that is not in use would come too late"
+    assert calm.spare_after_s == pytest.approx(0.15)
+    full = it.decide(seen(21.0, calm, 1000.0, machines, starting=("n1",)))
+    assert full.spare_cores == 0.0
+
+
+def test_a_few_that_wait_are_no_reason_for_more_cores() -> None:
+    machines = nodes(32)
+    it = autoscaler(machines)
+    calm = it.first(100.0)
+    calm = it.decide(seen(20.0, calm, 100.0, machines))
+    assert it.decide(seen(20.1, calm, 100.0, machines, queued={"detect": 2})) is calm
+    assert it.decide(seen(20.2, calm, 100.0, machines, queued={"detect": 200})).cores > calm.cores
 
 
 def test_latencies_that_have_grown_are_planned_with() -> None:

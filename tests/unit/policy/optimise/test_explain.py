@@ -8,6 +8,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from tests.unit.policy.optimise.profiles import profile_of
 from triscale.core.cluster import Node, NodeId
 from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
@@ -32,16 +33,6 @@ def two_stages(slo_ms: float = 400.0) -> Pipeline:
 
 def nodes(*cores: int, memory: int = 0, gpus: int = 0) -> list[Node]:
     return [Node(id=NodeId(f"n{i}"), cores=c, memory_bytes=memory, gpus=gpus) for i, c in enumerate(cores)]
-
-
-def profile_of(spec: Pipeline, memory_bytes: int = 0) -> Profile:
-    found = inline_profile(spec)
-    assert found is not None
-    stages = {
-        name: {own: msgspec.structs.replace(mine, memory_bytes=memory_bytes) for own, mine in variants.items()}
-        for name, variants in found.stages.items()
-    }
-    return msgspec.structs.replace(found, stages=stages)
 
 
 def explained(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
+from tests.unit.policy.optimise.profiles import profile_of
 from triscale.core.cluster import Node, NodeId
 from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
@@ -96,13 +96,7 @@ def test_the_papers_waits_work_on_shared_cores_too() -> None:
 
 def test_what_memory_does_not_hold_is_not_mixed() -> None:
     spec = reader()
-    profile = inline_profile(spec)
-    assert profile is not None
-    heavy = {
-        name: {v: msgspec.structs.replace(mine, memory_bytes=10) for v, mine in variants.items()}
-        for name, variants in profile.stages.items()
-    }
-    profile = msgspec.structs.replace(profile, stages=heavy)
+    profile = profile_of(spec, memory_bytes=10)
     node = Node(id=NodeId("n"), cores=2, memory_bytes=30)
     plan = solve(Problem.of(Graph.of(spec), profile, 6.0, [node], SHARED))
     assert plan.served_fraction == 1.0

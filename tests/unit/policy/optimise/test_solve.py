@@ -9,6 +9,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from tests.unit.policy.optimise.profiles import profile_of
 from triscale.core.cluster import Node, NodeId
 from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline, Stage
@@ -334,13 +335,7 @@ class TestCapacity:
 
     def test_memory_bounds_which_variants_are_resident(self) -> None:
         spec = two_stages()
-        profile = inline_profile(spec)
-        assert profile is not None
-        heavy = {
-            name: {v: msgspec.structs.replace(mine, memory_bytes=10) for v, mine in variants.items()}
-            for name, variants in profile.stages.items()
-        }
-        profile = msgspec.structs.replace(profile, stages=heavy)
+        profile = profile_of(spec, memory_bytes=10)
         settings = Settings(wait="none", utilisation=1.0)
         for memory, most in ((40, 4), (30, 3), (20, 2)):
             world = Problem.of(Graph.of(spec), profile, 150.0, self.nodes(4, memory=memory), settings)
