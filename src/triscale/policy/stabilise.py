@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-__all__ = ["Delay", "GrowthLimit", "SlidingMaximum", "StableTicks"]
+__all__ = ["Delay", "GrowthLimit", "SlidingMaximum", "SlidingMinimum", "StableTicks"]
 
 _SAME_S = 1e-6
 """Instants that differ by less are the same: clocks that add up ticks drift by less."""
@@ -59,6 +59,20 @@ class SlidingMaximum:
         while values[0][0] < now - self.window_s - _SAME_S:
             values.popleft()
         return values[0][1]
+
+
+class SlidingMinimum:
+    """The smallest value of the last `window_s` seconds, likewise: what has been there all the time."""
+
+    __slots__ = ("_negated",)
+
+    def __init__(self) -> None:
+        self._negated = SlidingMaximum(0.0)
+
+    def add(self, now: float, value: float, window_s: float) -> float:
+        """Note a value; returns the smallest of the window, which is `window_s` long from now on."""
+        self._negated.window_s = window_s
+        return -self._negated.add(now, -value)
 
 
 class Delay:

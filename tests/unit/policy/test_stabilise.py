@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triscale.policy.stabilise import Delay, GrowthLimit, SlidingMaximum, StableTicks
+from triscale.policy.stabilise import Delay, GrowthLimit, SlidingMaximum, SlidingMinimum, StableTicks
 
 
 def test_the_ticks_needed_only_count_and_every_further_stable_one_acts() -> None:
@@ -41,6 +41,18 @@ def test_the_sliding_maximum_is_that_of_the_values_in_the_window(steps: list[tup
         noted.append((now, value))
         expected = max(v for at, v in noted if at >= now - window_s)
         assert window.add(float(now), float(value)) == expected
+
+
+def test_the_sliding_minimum_is_what_has_been_there_all_the_time() -> None:
+    window = SlidingMinimum()
+    assert [window.add(now, value, 1.0) for now, value in ((0.0, 4.0), (0.5, 9.0), (1.0, 9.0), (1.1, 9.0))] == [
+        4.0,
+        4.0,
+        4.0,
+        9.0,
+    ]
+    assert window.add(1.2, 3.0, 1.0) == 3.0, "less is less at once"
+    assert window.add(1.3, 9.0, 0.05) == 9.0, "a shorter window forgets sooner"
 
 
 def test_a_change_is_made_when_it_was_wanted_for_the_whole_delay() -> None:

@@ -28,7 +28,7 @@ from triscale.policy.autoscalers.options import Above0, read_options
 from triscale.policy.autoscalers.pooled import PooledPlanner
 from triscale.policy.drift import SteadyDrift
 from triscale.policy.optimise.settings import Settings as PlannerSettings
-from triscale.policy.stabilise import SlidingMaximum
+from triscale.policy.stabilise import SlidingMaximum, SlidingMinimum
 
 __all__ = ["Triscale", "TriscaleOptions"]
 
@@ -36,6 +36,8 @@ Least0: TypeAlias = Annotated[float, Meta(ge=0.0, description="a number from 0 o
 
 _NO_BACKLOG = 0.1
 """Work that takes the cores so much of the objective is no backlog."""
+_SOON = 0.25
+"""Cores that come within such a part of a tick need no bridge: it would outlast what it bridges."""
 _PREPARED = 6
 """Times that the expected demand is doubled, at most, to be planned for before it comes."""
 _SAME_SHARE = 0.02
@@ -97,6 +99,7 @@ class Triscale:
         self._cores = {node.id: int(node.cores) for node in setting.nodes}
         self._wanted = SlidingMaximum(options.hold_s)
         self._needed = SlidingMaximum(options.hold_s)
+        self._granted = SlidingMinimum()
         self._drift = SteadyDrift(options.drift_s)
         self._headroom = 0.0
         self._expected = 0.0
@@ -140,9 +143,9 @@ class Triscale:
         hosts = self._hosts(math.ceil(self._needed.add(snapshot.now, want)), [*ready, *starting])
         serving = [node for node in hosts if node in ready] or hosts
         room = sum(self._cores[node] for node in serving)
-        if want > room:
-            # What is ready serves faster variants, until the launched nodes are ready too.
-            plan = self._planner.plan(demand, room)
+        there = min(room, self._there(snapshot, room))
+        if want > there:
+            plan = self._bridge(demand, there, room)
         new = self._planner.spread(plan, self._grants(want, [*serving, *(n for n in hosts if n not in serving)]), hosts)
         # The door may count on what the next tick would grant.
         spare = max(0.0, room - new.cores)
@@ -153,6 +156,20 @@ class Triscale:
         """Make one of the plans that a surge would need, now that there is time; False when all of them are known."""
         total = sum(self._cores.values())
         return total > 0 and self._planner.foresee(self._latest, total)
+
+    def _there(self, snapshot: Snapshot, room: int) -> int:
+        """The cores that lanes may use now: those that were granted less than a resize ago are still to come."""
+        if snapshot.resize_s < _SOON * self.tick_s:
+            return room
+        return round(self._granted.add(snapshot.now, snapshot.plan.cores, snapshot.resize_s))
+
+    def _bridge(self, demand: float, there: int, room: int) -> Plan:
+        """What serves on the cores that are there until more of them are, or more nodes: faster variants."""
+        plan = self._planner.plan(demand, there)
+        # What even those cannot carry is up to the door, which knows when cores that are granted will be there.
+        if there >= room or plan.served_fraction >= 1.0:
+            return plan
+        return msgspec.structs.replace(plan, served_fraction=1.0, mode="accuracy")
 
     def _want(self, demand: float, most: int) -> tuple[int, Plan]:
         """Cores that the demand needs at the highest accuracy, at most `most`; and the plan with them."""

@@ -205,6 +205,29 @@ def test_where_a_resize_takes_long_more_is_kept_in_reserve() -> None:
     assert slow.first(100.0).cores == quick.first(100.0).cores + 2.0, "0.8 square roots of 9, to whole cores"
 
 
+def test_until_cores_are_there_faster_variants_serve_on_those_that_are() -> None:
+    machines = nodes(32)
+    it = autoscaler(machines, resize_s=1.0)
+    plan = it.first(50.0)
+    calm = plan.cores
+    for tick in range(30):
+        plan = it.decide(seen(20.0 + tick / 10, plan, 50.0, machines, resize_s=1.0))
+    told: list[tuple[float, str]] = []
+    for tick in range(15):
+        plan = it.decide(seen(23.0 + tick / 10, plan, 50.0, machines, burst=150.0, resize_s=1.0))
+        told.append((plan.cores, plan.mode))
+    assert {cores > 1.5 * calm for cores, _ in told} == {True}, "they are asked for at once"
+    assert [mode for _, mode in told] == ["accuracy"] * 11 + ["hardware"] * 4, "and there after a second"
+    assert plan.served_fraction == 1.0
+
+
+def test_nothing_is_shed_for_cores_that_are_on_their_way() -> None:
+    machines = nodes(32)
+    it = autoscaler(machines, resize_s=1.0)
+    plan = it.decide(seen(20.0, it.first(20.0), 20.0, machines, burst=500.0, resize_s=1.0))
+    assert (plan.mode, plan.served_fraction) == ("accuracy", 1.0)
+
+
 def test_the_door_may_count_on_cores_that_the_nodes_in_use_could_grant() -> None:
     machines = nodes(8, 8)
     it = autoscaler(machines)
