@@ -58,12 +58,12 @@ class TriscaleOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Cores are given back when they have not been wanted for so long,"""
     hold_resizes: Least0 = 4.0
     """and as long again as so many resizes take."""
-    keep_colds: Least0 = 3.0
-    """A node is left when it has not been needed for as long, and for so many cold starts more."""
+    keep_colds: Least0 = 1.0
+    """A node is left when it has not been needed for as long, and for so many cold starts more. One: whoever keeps what
+    is idle for as long as getting it back would cost never pays more than twice what hindsight would (ski rental)."""
     headroom: Least0 = 0.8
-    """Cores above what the planner asks for, in square roots of their number, where a resize takes a second: what
-    rises meanwhile must be carried by what is there. What takes less needs less, by the square root of the time; what
-    takes more, no more."""
+    """Cores above what the planner asks for, in square roots of their number, per second that a resize takes: what
+    rises meanwhile must be carried by what is there. At most one such part more than it asks for."""
     sigmas: Least0 = 1.5
     """How far a window shorter than a second must lie above the demand, in standard deviations, to count."""
     utilisation: Annotated[float, Meta(gt=0.0, lt=1.0, description="a number between 0 and 1")] = 0.97
@@ -180,7 +180,7 @@ class Triscale:
 
     def _learn_delays(self, cold_start_s: float, resize_s: float) -> None:
         """What takes long is done with more reserve, and undone later."""
-        self._headroom = self.options.headroom * min(1.0, resize_s**0.5)
+        self._headroom = self.options.headroom * min(1.0, resize_s)
         self._wanted.window_s = self.options.hold_s + self.options.hold_resizes * resize_s
         self._needed.window_s = self._wanted.window_s + self.options.keep_colds * cold_start_s
 

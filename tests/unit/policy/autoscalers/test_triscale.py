@@ -184,17 +184,18 @@ def test_when_a_surge_is_over_accuracy_is_back_at_once_and_cores_a_little_later(
     assert later.cores < 5.0
 
 
-def test_a_node_is_kept_for_a_few_cold_starts_more() -> None:
+@pytest.mark.parametrize(("keep_colds", "until"), [(1.0, 27), (3.0, 39)])
+def test_a_node_is_kept_for_as_long_as_it_takes_to_get_it_back(keep_colds: float, until: int) -> None:
     machines = nodes(8, 8)
-    it = autoscaler(machines)
+    it = autoscaler(machines, keep_colds=keep_colds)
     both = it.first(180.0)
     assert in_use(both) == {"n0", "n1"}
     plan = it.decide(seen(20.0, both, 180.0, machines))
-    for now in range(21, 36):
+    for now in range(21, until):
         plan = it.decide(seen(float(now), plan, 20.0, machines))
     assert in_use(plan) == {"n0", "n1"}
     assert plan.node_cores[NodeId("n1")] == 1.0, "it costs one core meanwhile"
-    for now in range(36, 45):
+    for now in range(until, until + 3):
         plan = it.decide(seen(float(now), plan, 20.0, machines))
     assert in_use(plan) == {"n0"}
 
