@@ -19,6 +19,7 @@ from triscale.engines.machine import memory_bytes, usable_cores
 from triscale.errors import ConfigError
 from triscale.policy.autoscalers.interface import Autoscaler, Setting
 from triscale.policy.autoscalers.registry import make_autoscaler
+from triscale.policy.autoscalers.triscale import Triscale
 
 __all__ = ["COLD_START_S", "RESIZE_S", "Chosen", "choose_policy", "data_plane", "nodes_for"]
 
@@ -36,7 +37,8 @@ class Chosen:
     plan: Plan
     recipe: Recipe | None
     """Of the autoscaler; None: the plan never changes."""
-    warning: str = ""
+    warnings: tuple[str, ...] = ()
+    """What whoever starts it should know, each with what to do."""
 
 
 def nodes_for(pipeline: Pipeline, cores: int, cluster: Sequence[Node]) -> tuple[Node, ...]:
@@ -71,14 +73,20 @@ def choose_policy(
     graph = with_measured(graph, profile)
     cores = sum(int(node.cores) for node in nodes)
     if (policy.name == "static" and len(nodes) == 1 and not policy.options) or variants or profile is None:
-        warning = ""
+        warnings = []
         if policy.name != "static" and profile is None:
-            warning = f"policy {policy.name!r} plans from a profile and there is none: the first plan stays as it is"
+            warnings.append(
+                f"policy {policy.name!r} plans from a profile and there is none: the first plan stays as it is; "
+                "`triscale profile` makes one"
+            )
         elif policy.name != "static":
-            warning = (
+            warnings.append(
                 f"policy {policy.name!r} is not used: variants were asked for by name, and the plan stays as it is"
             )
-        return Chosen(plan_for(graph, profile, cores, variants), None, warning)
+        plan = plan_for(graph, profile, cores, variants)
+        if not plan.feasible:
+            warnings.append(_never_in_time(graph, "static", plan, better=False))
+        return Chosen(plan, None, tuple(warnings))
     setting = Setting(
         graph=graph,
         profile=profile,
@@ -89,7 +97,34 @@ def choose_policy(
         options=policy.options,
     )
     autoscaler = make_autoscaler(policy.name, setting)
-    return Chosen(autoscaler.first(demand), Recipe.of(autoscaler, setting, demand))
+    plan = autoscaler.first(demand)
+    return Chosen(plan, Recipe.of(autoscaler, setting, demand), _warnings(setting, policy.name, plan, demand))
+
+
+def _warnings(setting: Setting, policy: str, plan: Plan, demand: float) -> tuple[str, ...]:
+    """That nothing can be in time, or that the expected demand is too much; neither hinders a server from starting."""
+    if plan.feasible:
+        return ()
+    alone = make_autoscaler(policy, setting).first(0.0)
+    if alone.feasible:
+        return (f"the expected {demand:g} requests/s (--demand) are too many: {plan.reason}",)
+    least = Setting(graph=setting.graph, profile=setting.profile, nodes=setting.nodes)
+    better = policy != Triscale.name and make_autoscaler(Triscale.name, least).first(0.0).feasible
+    return (_never_in_time(setting.graph, policy, alone, better=better),)
+
+
+def _never_in_time(graph: Graph, policy: str, plan: Plan, *, better: bool) -> str:
+    """Why, and what to do; `better`: the product's own policy finds variants that are in time."""
+    slo_ms = graph.pipeline.slo_ms
+    takes_ms = 1e3 * max((path.latency_s for path in plan.paths), default=0.0)
+    known = takes_ms > slo_ms
+    why = f"its variants take {takes_ms:.0f} ms, and the objective is {slo_ms:g} ms" if known else plan.reason
+    other = "--policy triscale, which finds variants that are in time, " if better else ""
+    longer = f", above {takes_ms:.0f}" if known else ""
+    return (
+        f"under policy {policy} no request can be answered in time: {why}; use {other}faster variants (--variant "
+        f"STAGE=NAME, or others in the pipeline file), or a longer objective (--set slo_ms=...{longer})"
+    )
 
 
 def data_plane(pipeline: Pipeline, autoscaler: Autoscaler | Decider | None) -> Settings:

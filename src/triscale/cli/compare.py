@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,16 +13,17 @@ from rich.console import Console
 
 from triscale.app.simulation import options_of
 from triscale.cli.compare_text import print_comparison
-from triscale.cli.report import write_page
+from triscale.cli.report import check_writable, write_page
 from triscale.cli.simulate_facts import facts_of
 from triscale.cli.simulate_pool import Task, run_all
 from triscale.cli.simulate_progress import Bars
 from triscale.cli.simulate_scenario import Scenario, ScenarioOptions, build_scenario, scenario_options, values_of
+from triscale.cli.warn import warn
+from triscale.engines.machine import usable_cores
 from triscale.errors import ConfigError
 from triscale.observe.simulation_comparison import standings
 from triscale.observe.simulation_comparison_report import render_comparison
-from triscale.observe.simulation_document import read_simulation
-from triscale.policy.autoscalers.registry import AUTOSCALERS
+from triscale.policy.autoscalers.registry import AUTOSCALERS, no_such_policy
 from triscale.sim.result import Result
 
 __all__ = ["compare"]
@@ -68,11 +68,12 @@ def compare(
     """
     names = _names(policies)
     given = _options(values, names)
+    if report is not None:
+        check_writable(report, "--report")
     scenario = build_scenario(pipeline, **options)
-    for warning in scenario.warnings:
-        click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
+    warn(scenario.warnings)
     tasks = [Task(name, number, given[name]) for name in names for number in range(seed, seed + seeds)]
-    outcomes = _run(scenario, tasks, jobs or len(os.sched_getaffinity(0)))
+    outcomes = _run(scenario, tasks, jobs or usable_cores())
     results = [outcome for outcome in outcomes if isinstance(outcome, Result)]
     problems = _problems(tasks, outcomes)
     if results:
@@ -86,17 +87,12 @@ def compare(
 def _names(text: str) -> list[str]:
     """The policies, each once and known; ConfigError with all that are amiss, before anything is run."""
     names = [name.strip() for name in text.split(",") if name.strip()]
-    known = ", ".join(AUTOSCALERS)
-    problems = [
-        f"--policies: there is no policy {name!r}; the policies are: {known}"
-        for name in names
-        if name not in AUTOSCALERS
-    ]
+    problems = [f"--policies: {no_such_policy(name)}" for name in names if name not in AUTOSCALERS]
     problems += [
         f"--policies: {name} is named twice; name it once" for name in dict.fromkeys(names) if names.count(name) > 1
     ]
     if not names:
-        problems.append(f"--policies: names no policy; the policies are: {known}")
+        problems.append(f"--policies: names no policy; the policies are: {', '.join(AUTOSCALERS)}")
     if problems:
         raise ConfigError(*problems)
     return names
@@ -108,12 +104,13 @@ def _options(values: Sequence[str], names: Sequence[str]) -> dict[str, dict[str,
     for value in values:
         policy, dot, option = value.partition(".")
         if not dot or policy not in of_policy:
+            key, _, stated = value.partition("=")
             raise ConfigError(
                 f"--option {value}: does not begin with one of the policies and a dot; write POLICY.KEY=VALUE, "
-                f"for example {names[0]}.tick_s=1"
+                f"for example {names[0]}.{key.rpartition('.')[2]}={stated or 1}"
             )
         of_policy[policy].append(option)
-    return {name: values_of(options) for name, options in of_policy.items()}
+    return {name: values_of(options, f"{name}.") for name, options in of_policy.items()}
 
 
 def _run(scenario: Scenario, tasks: Sequence[Task], jobs: int) -> list[Result | ConfigError]:
@@ -149,16 +146,16 @@ def _show(
     *,
     as_json: bool,
 ) -> None:
-    documents = [msgspec.to_builtins(result) for result in results]
-    if report is not None:
-        policies = {name: options_of(scenario.pipeline, name, mine) for name, mine in given.items()}
-        facts = facts_of(scenario, policies, sorted({result.seed for result in results}))
-        write_page(render_comparison(documents, facts, problems), report, "--report")
+    warn(dict.fromkeys(problem for result in results for problem in result.problems))
     if as_json:
         shown = msgspec.json.encode([result.summary() for result in results])
         click.echo(msgspec.json.format(shown, indent=2).decode())
-        return
-    console = Console()
-    print_comparison(console, standings([read_simulation(document) for document in documents]))
+    else:
+        print_comparison(Console(), standings(results))
     if report is not None:
-        console.print(f"\nreport with plots: {report}", highlight=False, soft_wrap=True)
+        documents = [msgspec.to_builtins(result) for result in results]
+        policies = {name: options_of(scenario.pipeline, name, mine) for name, mine in given.items()}
+        facts = facts_of(scenario, policies, sorted({result.seed for result in results}))
+        write_page(render_comparison(documents, facts, problems), report, "--report")
+        if not as_json:
+            click.echo(f"\nreport with plots: {report}")

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from triscale.core.figures import rounded
 from triscale.observe.simulation_comparison import Standing, remarks
 from triscale.observe.simulation_comparison_report import comparison_headline
 from triscale.observe.simulation_wording import figure_text
@@ -32,7 +33,7 @@ def print_comparison(console: Console, found: Sequence[Standing]) -> None:
             each.policy,
             figure_text(each.attainment, 2, 100.0),
             figure_text(each.violations),
-            NOTHING if each.relative is None else f"{each.relative:.2f}",
+            NOTHING if each.relative is None else rounded(each.relative, 2),
             figure_text(each.accuracy, 2, 100.0),
             figure_text(each.core_seconds),
             figure_text(each.p99_ms),
@@ -48,5 +49,3 @@ def print_comparison(console: Console, found: Sequence[Standing]) -> None:
         console.print()
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
-    for problem in dict.fromkeys(f"{each.policy}: {p}" for each in found for run in each.runs for p in run.problems):
-        console.print(Text(f"! {problem}", "yellow"), soft_wrap=True)

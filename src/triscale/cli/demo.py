@@ -25,10 +25,10 @@ from triscale.cli.demo_document import demo_document, without_images
 from triscale.cli.demo_load import WARM_UP, made_up_inputs, phases_of
 from triscale.cli.demo_run import STATIC, Contender, RunRecord, contender_of, run_contender
 from triscale.cli.live import View, view_for
-from triscale.cli.options import cores_option, profile_option, set_option
+from triscale.cli.options import cores_option, port_option, profile_option, set_option
 from triscale.cli.plan_options import nodes_of
 from triscale.cli.profile import measure_with_progress
-from triscale.cli.report import write_report
+from triscale.cli.report import check_writable, write_report
 from triscale.core.cluster import Node
 from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
@@ -86,8 +86,13 @@ _PROFILE_BUDGET_S = 40.0
     help="Requests/s of the calm phases, with five times as many in the surge; by default from the profile.",
 )
 @click.option("--seed", default=7, show_default=True, help="Of the samples and of the arrivals.")
-@click.option("--port", default=0, show_default=True, help="Port of the server; 0 picks a free one.")
-@click.option("--report", "report_path", type=click.Path(dir_okay=False), help="HTML report  [reports/NAME.html]")
+@port_option(0, "Port of the server; 0 picks a free one.")
+@click.option(
+    "--report",
+    "report_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="HTML report  [reports/NAME.html]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; progress goes to standard error.")
 def demo(
     pipeline: str,
@@ -102,7 +107,7 @@ def demo(
     rate: float | None,
     seed: int,
     port: int,
-    report_path: str | None,
+    report_path: Path | None,
     as_json: bool,
 ) -> None:
     """Serve PIPELINE under a load that fits, surges beyond the most accurate variants, and falls again; then report.
@@ -117,6 +122,8 @@ def demo(
     if cold_start is not None:
         overrides = (*overrides, *_cold_starts(load_pipeline(pipeline, overrides), cold_start))
     checked = load_pipeline(pipeline, overrides)
+    report_path = report_path or Path(f"reports/{checked.name}.html")
+    check_writable(report_path, "--report")
     roots = import_roots(pipeline_file(pipeline))
     payload = made_up_inputs(checked) if checked.samples is None else None
     machines = nodes_for(checked, cores_for(checked, cores), nodes or ())
@@ -143,8 +150,7 @@ def demo(
         click.echo(msgspec.json.format(msgspec.json.encode(without_images(document)), indent=2).decode())
     else:
         print_closing(console, document)
-    report_path = report_path or f"reports/{checked.name}.html"
-    write_report(document, Path(report_path), "--report")
+    write_report(document, report_path, "--report")
     console.print(f"\nreport with plots: {report_path}", highlight=False, soft_wrap=True)
     if runs[-1].result.stopped:
         raise click.Abort
@@ -191,7 +197,7 @@ def _yardstick(pipeline: Pipeline, roots: Sequence[str], path: str | None, nodes
 def _load_words(phases: Sequence[Phase], ceiling: Ceiling | None) -> tuple[str, str]:
     """The load that is to come, and what it is measured against."""
     load = ", ".join(
-        f"{phase.name} {count(phase.rate_per_s)}/s for {phase.seconds:.0f} s"
+        f"{phase.name} {count(phase.rate_per_s)}/s for {count(phase.seconds)} s"
         for phase in phases
         if phase.name != WARM_UP
     )

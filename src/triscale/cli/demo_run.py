@@ -102,6 +102,8 @@ async def run_contender(
     async with ServerProcess([*contender.arguments, "--port", str(port), *_PORTS]) as server:
         ready = server.ready
         view.step(f"serving {ready.pipeline} under {contender.policy}", _facts(contender, ready))
+        for warning in ready.warnings:
+            view.warn(warning)
         scraper, client = Scraper(ready.metrics_url), StatusClient(ready.url)
         try:
             result = await load.run(msgspec.structs.replace(job, url=ready.url), scraper, client=client)
@@ -119,6 +121,7 @@ async def run_contender(
         started_wall=load.started_wall,
         account=account,
         others_cores=others.cores(),
+        problems=list(ready.warnings),
         trouble=trouble,
     )
     if server.killed:

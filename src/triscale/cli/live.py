@@ -52,6 +52,10 @@ class View(Protocol):
         """Something was done; the line stays."""
         ...
 
+    def warn(self, text: str) -> None:
+        """Something that whoever reads it should know; the line stays."""
+        ...
+
     def busy(self, text: str) -> None:
         """Something is being done; the line goes when the next thing is shown."""
         ...
@@ -85,6 +89,10 @@ class LinesView:
     def step(self, text: str, detail: str = "") -> None:
         """Print it."""
         self._line(f"{text}: {detail}" if detail else text)
+
+    def warn(self, text: str) -> None:
+        """Print it."""
+        self._line(f"warning: {text}")
 
     def busy(self, text: str) -> None:
         """Nothing: a log needs no spinner."""
@@ -136,6 +144,10 @@ class PanelView:
         if detail:
             line.append(f"  {detail}", "bright_black")
         self._console.print(line)
+
+    def warn(self, text: str) -> None:
+        """A line with a mark, above the panel."""
+        self._console.print(Text.assemble(("! ", "yellow"), text))
 
     def busy(self, text: str) -> None:
         """A line that will go."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 
 import click
@@ -54,6 +55,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; mistakes of the user end with their message and status 2, not with a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # where there is no Unicode, a "?" is better than no answer
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:

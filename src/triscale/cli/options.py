@@ -12,6 +12,7 @@ __all__ = [
     "cores_option",
     "insecure_option",
     "pipeline_argument",
+    "port_option",
     "profile_option",
     "set_option",
     "token_option",
@@ -50,6 +51,12 @@ variant_option: Callable[[F], F] = click.option(
     metavar="STAGE=NAME",
     help="Fix the variant of a stage; the others are chosen.",
 )
+
+
+def port_option(default: int, says: str, name: str = "--port") -> Callable[[F], F]:
+    """A port to listen on."""
+    return click.option(name, default=default, show_default=True, type=click.IntRange(0, 65535), help=says)
+
 
 url_argument: Callable[[F], F] = click.argument("url", metavar="[URL]", default="http://127.0.0.1:8000")
 

@@ -13,12 +13,14 @@ from rich.console import Console
 from triscale.app.resolve import cores_for, profile_for
 from triscale.cli.options import cores_option, pipeline_argument, profile_option, set_option
 from triscale.cli.plan_explain import explain_document, explain_lines
-from triscale.cli.plan_options import bounds_of, nodes_of, range_of
-from triscale.cli.plan_plot import write_sweep
+from triscale.cli.plan_options import bounds_of, nodes_of, objective_of, range_of
+from triscale.cli.plan_plot import check_name, write_sweep
 from triscale.cli.plan_sweep import demands_of, print_sweep
 from triscale.cli.plan_text import print_plan
+from triscale.cli.warn import warn
 from triscale.clock import monotonic
 from triscale.core.cluster import Node, NodeId
+from triscale.core.figures import counted
 from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
 from triscale.core.plan import Plan, VariantPlan
@@ -56,7 +58,7 @@ _STEPS = 24
 @click.option(
     "--plot", "plot_path", type=click.Path(dir_okay=False), help="Draw the sweep into this file too, .svg or .html."
 )
-@click.option("--slo-ms", type=float, help="Another latency objective than the file's.")
+@click.option("--slo-ms", type=float, callback=objective_of, help="Another latency objective than the file's.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads per lane; by default any that were measured.")
 @click.option("--min-accuracy", type=click.FloatRange(0.0, 1.0), help="Least end-to-end accuracy of a plan.")
 @click.option(
@@ -119,14 +121,19 @@ def plan(
     Example: triscale plan examples/traffic_analysis/car_branch.yaml --demand 500 --cores 18 --threads 1
     """
     _refuse_what_does_not_go_together(demand, sweep, cores, nodes, steps, plot_path, explained=explained)
+    if sharing == "shared" and solver != "auto":
+        raise click.UsageError(
+            f"--solver {solver} gives every lane cores of its own; leave it out, or write --sharing dedicated"
+        )
+    if plot_path is not None:
+        check_name(Path(plot_path))
     if slo_ms is not None:
         overrides = (*overrides, f"slo_ms={slo_ms}")
     checked = load_pipeline(pipeline, overrides)
     profile, warnings = profile_for(checked, import_roots(pipeline_file(pipeline)), profile_path)
     if profile is None:
         raise ConfigError(f"there are no latencies of {checked.name!r} to plan with; run `triscale profile {pipeline}`")
-    for warning in warnings:
-        click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
+    warn(warnings)
     nodes = nodes or _machine(checked, cores)
     is_shared = sharing == "shared" or (sharing == "auto" and sum(node.cores for node in nodes) < len(checked.stages))
     settings = Settings(
@@ -140,7 +147,7 @@ def plan(
     )
     problem = Problem.of(Graph.of(checked), profile, 0.0, nodes, settings)
     if sweep is not None:
-        title = f"{checked.name} within {checked.slo_ms:g} ms on {problem.cores} cores"
+        title = f"{checked.name} within {checked.slo_ms:g} ms on {counted(problem.cores, 'core')}"
         _sweep(problem, demands_of(*sweep, steps or _STEPS), solver, title, plot_path, as_json=as_json)
     else:
         _one(problem.at(demand or 0.0), profile, solver, explained=explained, as_json=as_json)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
+from triscale.cli.plan_text import optimum_text
+from triscale.core.figures import count, counted, percent
 from triscale.core.plan import Plan
-from triscale.observe.wording import count
 from triscale.policy.optimise.explain import SLO_STEP_S, Explanation, Gain, Limit, SlowestPath, WhatIf
 
 __all__ = ["explain_document", "explain_lines"]
@@ -67,7 +68,7 @@ def explain_lines(found: Explanation, plan: Plan, width: int) -> list[str]:
         ("one more core", _bought(found.one_more_core, found, plan, of_cores=True)),
         (f"{_STEP} more SLO", _bought(found.longer_slo, found, plan, of_cores=False)),
     ]
-    smaller = f"; the plan is proven to {plan.gap:.2%} only, and smaller gains are not shown"
+    smaller = f"; the plan is {optimum_text(plan)}, and smaller gains are not shown"
     parts = (
         ("What limits it", _limits(found, plan)),
         ("What a little more would buy" + (smaller if 1e-3 < plan.gap < 1.0 else ""), bought),
@@ -86,7 +87,7 @@ def _aligned(rows: list[tuple[str, str]], width: int) -> Iterator[str]:
 
 
 def _limits(found: Explanation, plan: Plan) -> list[tuple[str, str]]:
-    rows = [(_name(limit), _limit(limit, found.slowest)) for limit in found.limits]
+    rows = [(_name(limit), _limit(limit, found.slowest, plan)) for limit in found.limits]
     if not rows and plan.mode == "hardware":
         rows = [("nothing but the demand", "no limit that can be loosened would make the plan better")]
     return rows or [("no limit alone", "none, loosened by itself up to eight times, would make the plan better")]
@@ -97,13 +98,13 @@ def _name(limit: Limit) -> str:
     return names.get(limit.constraint, limit.constraint)
 
 
-def _limit(limit: Limit, slowest: SlowestPath | None) -> str:
+def _limit(limit: Limit, slowest: SlowestPath | None, plan: Plan) -> str:
     loosened = f"with {_TIMES[limit.factor]} the {_name(limit)}" if limit.factor else "without the limit"
-    gains = ", ".join(_gains(limit.gain, of_cores=limit.constraint == "cores"))
-    return f"{_use(limit, slowest)}; {loosened}: {gains}"
+    gains = ", ".join(_gains(limit.gain, plan, of_cores=limit.constraint == "cores"))
+    return f"{_use(limit, slowest, plan)}; {loosened}: {gains}"
 
 
-def _use(limit: Limit, slowest: SlowestPath | None) -> str:
+def _use(limit: Limit, slowest: SlowestPath | None, plan: Plan) -> str:
     used, allowed = limit.used, limit.allowed
     if limit.constraint == "slo":
         if slowest is None:
@@ -112,36 +113,43 @@ def _use(limit: Limit, slowest: SlowestPath | None) -> str:
             f"{stage}/{variant}" for stage, variant in slowest.variants.items() if stage in slowest.route
         )
         return (
-            f"{slowest.latency_s * 1000:.0f} of {allowed * 1000:g} ms on the path {route}, "
-            f"{slowest.stage_s * 1000:.0f} of them at {slowest.stage}"
+            f"{count(slowest.latency_s * 1000)} of {allowed * 1000:g} ms on the path {route}, "
+            f"{count(slowest.stage_s * 1000)} of them at {slowest.stage}"
         )
     if limit.constraint == "memory":
         return f"{used / 2**30:.2f} of {allowed / 2**30:.2f} GB on all nodes together are in use"
     if limit.constraint == "min_accuracy":
-        return f"at least {allowed:g}, and the plan has {used:.4f}"
+        return f"at least {allowed:g}, and {f'the plan has {used:.4g}' if _serves(plan) else 'nothing is served'}"
     if limit.constraint == "replicas":
-        return (
-            f"{used:g}, {f'at least {allowed:g} are asked for' if limit.least else f'at most {allowed:g} are allowed'}"
-        )
-    return f"{used:g} of {allowed:g} are in use"
+        asked = f"at least {count(allowed)} are asked for" if limit.least else f"at most {count(allowed)} are allowed"
+        return f"{count(used)}, {asked}"
+    return f"{count(used)} of {count(allowed)} are in use"
 
 
-def _gains(gain: Gain, *, of_cores: bool) -> Iterator[str]:
+def _serves(plan: Plan) -> bool:
+    return plan.served_fraction > 0.0
+
+
+def _gains(gain: Gain, plan: Plan, *, of_cores: bool) -> Iterator[str]:
     """What is gained, and what is lost for it, in the order of the aims; that more cores are used goes without saying
-    where there are more of them.
+    where there are more of them. Beside a plan that serves nothing everything is gained.
     """
+    if not _serves(plan) and gain.better:
+        what = f"{count(gain.served_per_s)} requests/s" if gain.served_per_s else "requests"
+        on = "" if of_cores else f" on {counted(-gain.cores, 'core')}"
+        yield f"{what} could be served at all, at {percent(gain.accuracy, 2)} accuracy{on}"
+        return
     if gain.served_per_s:
         yield f"{count(abs(gain.served_per_s))} requests/s {'more' if gain.served_per_s > 0 else 'fewer'}"
     if gain.accuracy:
         yield f"accuracy {gain.accuracy * 100:+.2f} points"
     if gain.cores and not (of_cores and gain.cores < 0.0):
-        number = abs(gain.cores)
-        yield f"{number:g} {'core' if number == 1 else 'cores'} {'fewer' if gain.cores > 0 else 'more'}"
+        yield f"{counted(abs(gain.cores), 'core')} {'fewer' if gain.cores > 0 else 'more'}"
 
 
 def _bought(what: WhatIf, found: Explanation, plan: Plan, *, of_cores: bool) -> str:
     """What is gained at this demand, and how much later the modes end."""
-    parts = list(_gains(what.gain, of_cores=of_cores)) or [f"nothing at {count(plan.demand)} requests/s"]
+    parts = list(_gains(what.gain, plan, of_cores=of_cores)) or [f"nothing at {count(plan.demand)} requests/s"]
     for now, then, who in (
         (found.hardware_until, what.hardware_until, "the most accurate variants carry up to"),
         (found.accuracy_until, what.accuracy_until, "all is carried up to"),

@@ -1,4 +1,5 @@
-"""What `triscale plan` reads from text: nodes, replica bounds and a range of demands, each in a short grammar.
+"""What `triscale plan` reads from text: nodes, replica bounds, an objective and a range of demands, each in a short
+grammar.
 
 The functions are callbacks of click's options: they take its context, the option and what was written, and return the
 value; click adds the option's name to what they refuse.
@@ -15,7 +16,7 @@ import msgspec
 from triscale.core.cluster import Node, NodeId
 from triscale.policy.optimise.settings import ReplicaBounds
 
-__all__ = ["bounds_of", "nodes_of", "range_of"]
+__all__ = ["bounds_of", "nodes_of", "objective_of", "range_of"]
 
 _MOST_NODES = 10_000
 _GROUP = re.compile(r"^(?:(?P<count>\d+)x)?(?P<cores>\d+)$")
@@ -84,6 +85,13 @@ def bounds_of(_context: click.Context, _option: click.Parameter, texts: tuple[st
             raise click.BadParameter(f"{text!r} needs 1 <= MIN <= MAX, for example {stage}=2..4")
         found[stage] = ReplicaBounds(least, most)
     return found
+
+
+def objective_of(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    """Milliseconds of a latency objective."""
+    if value is not None and not 0.0 < value < float("inf"):
+        raise click.BadParameter(f"{value:g} is not a time in milliseconds above 0, for example 250")
+    return value
 
 
 def range_of(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[float, float] | None:

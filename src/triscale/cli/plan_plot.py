@@ -13,15 +13,16 @@ from importlib import resources
 from pathlib import Path
 
 from triscale.cli.plan_sweep import phases_of
+from triscale.cli.plan_text import accuracy_text
 from triscale.cli.text_plot import tick_names, ticks
+from triscale.core.figures import count, counted, percent
 from triscale.core.plan import Plan
 from triscale.errors import ConfigError
 from triscale.observe.report_html import element, table
-from triscale.observe.wording import count
 
-__all__ = ["SUFFIXES", "sweep_html", "sweep_svg", "write_sweep"]
+__all__ = ["check_name", "sweep_html", "sweep_svg", "write_sweep"]
 
-SUFFIXES = (".svg", ".html")
+_SUFFIXES = (".svg", ".html")
 
 _WIDTH, _LEFT, _RIGHT = 960, 46, 26
 _PANEL, _GAP, _TOP, _BOTTOM = 150, 52, 76, 52
@@ -48,14 +49,18 @@ class _Panel:
     values: Sequence[float]
     low: float | None
     high: float | None
-    shown: Callable[[float], str]
-    """A value as the tooltip of its point says it."""
+    shown: Callable[[Plan], str]
+    """The value as the tooltip of its point says it."""
+
+
+def check_name(path: Path) -> None:
+    """ConfigError when the name of the file says no format that there is."""
+    if path.suffix.lower() not in _SUFFIXES:
+        raise ConfigError(f"--plot {path}: its name ends in neither .svg nor .html, for example sweep.svg")
 
 
 def write_sweep(plans: Sequence[Plan], title: str, path: Path) -> None:
-    """Write the drawing; ConfigError when the file cannot be written or its name says no format that there is."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"--plot {path}: its name ends in neither .svg nor .html, for example sweep.svg")
+    """Write the drawing, in the format that its name says; ConfigError when the file cannot be written."""
     draw = sweep_svg if path.suffix.lower() == ".svg" else sweep_html
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,9 +81,9 @@ def sweep_html(plans: Sequence[Plan], title: str) -> str:
         [
             escape(count(plan.demand)),
             escape(plan.mode),
-            f"{plan.cores:g}",
-            f"{plan.accuracy:.2%}",
-            f"{plan.served_fraction:.1%}",
+            count(plan.cores),
+            accuracy_text(plan),
+            percent(plan.served_fraction),
             escape(plan.reason),
         ]
         for plan in plans
@@ -102,11 +107,11 @@ def sweep_html(plans: Sequence[Plan], title: str) -> str:
 
 def _drawing(plans: Sequence[Plan], title: str, *, alone: bool) -> str:
     """The `svg` element; `alone` it brings its background and its title along."""
-    panels = [_Panel("accuracy, %", [plan.accuracy * 100 for plan in plans], None, 100.0, lambda y: f"{y:.2f} %")]
+    panels = [_Panel("accuracy, %", [plan.accuracy * 100 for plan in plans], None, 100.0, accuracy_text)]
     if any(plan.served_fraction < 1.0 for plan in plans):
         served = [plan.served_fraction * 100 for plan in plans]
-        panels.append(_Panel("served, % of the demand", served, 0.0, 100.0, lambda y: f"{y:.1f} %"))
-    panels.append(_Panel("cores", [plan.cores for plan in plans], 0.0, None, lambda y: f"{y:g} cores"))
+        panels.append(_Panel("served, % of the demand", served, 0.0, 100.0, lambda plan: percent(plan.served_fraction)))
+    panels.append(_Panel("cores", [plan.cores for plan in plans], 0.0, None, lambda plan: counted(plan.cores, "core")))
     height = _TOP + len(panels) * (_PANEL + _GAP) - _GAP + _BOTTOM
     bottom = height - _BOTTOM
     parts = [f"<title>{escape(title)}</title>", f"<style>{_STYLE}</style>"]
@@ -165,8 +170,8 @@ def _panel(plans: Sequence[Plan], panel: _Panel, top: float) -> list[str]:
     points = [(_across(plans, plan.demand), down(value)) for plan, value in zip(plans, panel.values, strict=True)]
     line = " ".join(f"{x},{y}" for x, y in points)
     parts.append(f'<polyline points="{line}" class="line"/>')
-    for plan, value, (x, y) in zip(plans, panel.values, points, strict=True):
-        tip = f"{count(plan.demand)} requests/s: {panel.shown(value)}, mode {plan.mode}"
+    for plan, (x, y) in zip(plans, points, strict=True):
+        tip = f"{count(plan.demand)} requests/s: {panel.shown(plan)}, mode {plan.mode}"
         parts.append(f'<circle cx="{x}" cy="{y}" r="3" class="dot"><title>{escape(tip)}</title></circle>')
     return parts
 

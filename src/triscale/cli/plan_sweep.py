@@ -7,10 +7,10 @@ from itertools import groupby, pairwise
 
 from rich.console import Console
 
-from triscale.cli.plan_text import plan_table
+from triscale.cli.plan_text import accuracy_text, plan_table
 from triscale.cli.text_plot import Series, Span, plot_lines
+from triscale.core.figures import count, percent
 from triscale.core.plan import Plan
-from triscale.observe.wording import count
 
 __all__ = ["demands_of", "phases_of", "print_sweep"]
 
@@ -37,11 +37,13 @@ def print_sweep(plans: Sequence[Plan]) -> None:
     """Print the plans of rising demands."""
     table = plan_table("", "requests/s", "mode", "cores", "accuracy", "served")
     for each in plans:
-        table.add_row(
-            count(each.demand), each.mode, f"{each.cores:g}", f"{each.accuracy:.2%}", f"{each.served_fraction:.1%}"
-        )
+        served = percent(each.served_fraction)
+        table.add_row(count(each.demand), each.mode, count(each.cores), accuracy_text(each), served)
     console = Console()
     console.print(table)
+    if not any(each.served_fraction for each in plans):
+        console.print(f"\n{plans[-1].reason}", highlight=False, markup=False, soft_wrap=True)
+        return
     for line in _plots(plans, min(_WIDEST, console.width), plain=not console.encoding.startswith("utf")):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     *earlier, last = phases_of(plans)

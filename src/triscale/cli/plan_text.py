@@ -5,9 +5,13 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from triscale.core.figures import NOTHING, count, counted, percent
 from triscale.core.plan import Plan
 
-__all__ = ["plan_table", "print_plan"]
+__all__ = ["accuracy_text", "optimum_text", "plan_table", "print_plan"]
+
+_PROVEN = 1e-6
+"""A smaller distance to the optimum comes from rounding inside the searches."""
 
 
 def plan_table(title: str, *columns: str) -> Table:
@@ -18,9 +22,43 @@ def plan_table(title: str, *columns: str) -> Table:
     return table
 
 
+def accuracy_text(found: Plan) -> str:
+    """`86.15 %`; a dash where nothing is served, of which there is no accuracy."""
+    return percent(found.accuracy, 2) if found.served_fraction > 0.0 else NOTHING
+
+
+def optimum_text(found: Plan) -> str:
+    """How good the plan is beside the best that there could be, as far as that is known; empty where it is not."""
+    if found.gap >= 1.0 or found.solver == "shared":
+        return ""
+    if found.gap > _PROVEN:
+        return f"at most {percent(found.gap, 2)} from the optimum"
+    # The dynamic program looks at no mixes; the most accurate variants alone need none.
+    alone = found.solver == "dp" and found.mode != "hardware"
+    return "the best with one variant per stage" if alone else "proven optimal"
+
+
 def print_plan(name: str, slo_ms: float, found: Plan) -> None:
     """Print the plan: its variants, its cores and accuracy, and why."""
-    title = f"{name}: {found.demand:g} requests/s within {slo_ms:g} ms"
+    console = Console()
+    title = f"{name}: {count(found.demand)} requests/s within {slo_ms:g} ms"
+    if found.served_fraction > 0.0:
+        console.print(_variants(title, found))
+        how = [found.solver, f"{found.solve_s * 1000:.1f} ms", optimum_text(found)]
+        told = f" ({', '.join(part for part in how if part)})"
+    else:
+        console.print(title, style="italic", highlight=False, markup=False, soft_wrap=True)
+        told = ""
+    shed = "" if found.served_fraction >= 1.0 else f"; {percent(1.0 - found.served_fraction)} of the demand is shed"
+    console.print(
+        f"{counted(found.cores, 'core')}, accuracy {accuracy_text(found)}{shed}{told}\n{found.reason}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _variants(title: str, found: Plan) -> Table:
     # A replica each is the common case, and goes without saying.
     several = any(variant.replicas > 1 for chosen in found.stages.values() for variant in chosen.variants.values())
     columns = ["stage/variant", "share", *(["replicas"] if several else []), "lanes", "batch", "busy"]
@@ -30,20 +68,13 @@ def print_plan(name: str, slo_ms: float, found: Plan) -> None:
             if variant.share > 0.0:
                 table.add_row(
                     f"{stage}/{own}",
-                    f"{variant.share:.0%}",
-                    *([str(variant.replicas)] if several else []),
+                    percent(variant.share, 0),
+                    *([count(variant.replicas)] if several else []),
                     f"{variant.lanes} x {variant.threads}",
                     str(variant.batch),
-                    f"{variant.utilisation:.0%}",
+                    # Predicted to a tenth of a percent at most; a plan for no demand is made for hardly any.
+                    percent(round(variant.utilisation, 3), 0),
                     f"{variant.latency_s * 1000:.1f}",
                     f"{variant.wait_s * 1000:.1f}",
                 )
-    console = Console()
-    console.print(table)
-    shed = "" if found.served_fraction >= 1.0 else f"; {1.0 - found.served_fraction:.1%} of the demand is shed"
-    console.print(
-        f"{found.cores:g} cores, accuracy {found.accuracy:.2%}{shed} "
-        f"({found.solver}, {found.solve_s * 1000:.1f} ms, proven to {found.gap:.2%})\n{found.reason}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    return table

@@ -16,10 +16,12 @@ from triscale.app.resolve import cores_for
 from triscale.cli.options import cores_option, pipeline_argument, set_option
 from triscale.cli.profile_table import print_profile
 from triscale.clock import SystemClock
+from triscale.core.figures import counted
 from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
-from triscale.core.profile import Profile
+from triscale.core.profile import Profile, inline_profile
 from triscale.core.spec import load_pipeline, pipeline_file
+from triscale.errors import ConfigError
 from triscale.profiler.grid import Wanted
 from triscale.profiler.measure import Effort, Progress, quick
 from triscale.profiler.store import cache_path, write_profile
@@ -92,27 +94,53 @@ def profile(
     roots = import_roots(pipeline_file(pipeline))
     if is_quick and (batches or threads or lanes):
         raise click.UsageError("--quick has a grid of its own; leave out --batches, --threads and --lanes")
+    here = cores_for(checked, cores)
+    if lanes and lanes[-1] > here:
+        cores_here = counted(here, "core")
+        raise click.UsageError(f"--lanes {lanes[-1]}: is more than {cores_here} can keep busy; write at most {here}")
+    if checked.samples is None and inline_profile(checked) is not None:
+        raise ConfigError(
+            f"pipeline {checked.name!r} names no samples to measure with, and needs no profile: its file states "
+            "`latency_ms` of every variant, and the other commands use those"
+        )
     if is_quick:
         measured = measure_with_progress(checked, roots, budget, cores, quiet=as_json)
     else:
         effort = Effort(Wanted(batches, threads, lanes))
         measured = _measure(checked, roots, effort, budget, cores, accuracy_samples, quiet=as_json)
-    path = cache_path(checked, roots)
-    write_profile(measured, path)
-    if out is not None:
-        write_profile(measured, Path(out))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(measured)).decode())
-        return
+    else:
+        _print(checked, measured, accuracy_samples if not is_quick else 0)
+    # Last, so that what took minutes to measure is shown even if it cannot be written.
+    _write(measured, cache_path(checked, roots), Path(out) if out is not None else None, quiet=as_json)
+
+
+def _print(checked: Pipeline, measured: Profile, accuracy_samples: int) -> None:
     console = Console()
     print_profile(Graph.of(checked), measured, console)
-    if accuracy_samples and not is_quick and not measured.paths and checked.samples and checked.samples.score:
+    if accuracy_samples and not measured.paths and checked.samples and checked.samples.score:
         few = min(accuracy_samples, FEWEST_LABELLED)
         words = (
             f"accuracies are the file's: there are no labelled samples, or no time for {few} (try a longer --budget)"
         )
         console.print(f"\n{words}", highlight=False, soft_wrap=True)
-    console.print(f"written to {out or path}", highlight=False, soft_wrap=True)
+
+
+def _write(measured: Profile, cached: Path, out: Path | None, *, quiet: bool) -> None:
+    """Into the cache, and to `out`; ConfigError when one of them cannot be written, after the other has been."""
+    problems: list[str] = []
+    for path, name in ((cached, f"{cached}"), (out, f"--out {out}")):
+        if path is None:
+            continue
+        try:
+            write_profile(measured, path)
+        except OSError as error:
+            problems.append(f"{name}: cannot be written: {error.strerror}")
+    if problems:
+        raise ConfigError(*problems)
+    if not quiet:
+        click.echo(f"written to {out or cached}")
 
 
 def measure_with_progress(
@@ -137,7 +165,8 @@ def _measure(
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %  {task.fields[left]}"),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=True, disable=quiet) as bar:
+    console = Console(stderr=True)
+    with Bar(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("starting replicas", total=None, left="")
 
         def show(progress: Progress) -> None:

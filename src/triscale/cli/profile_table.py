@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from triscale.core.figures import counted
 from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
 from triscale.core.profile import LatencyPoint, PathAccuracy, Profile, VariantProfile
@@ -39,14 +40,14 @@ _LARGE_GAP = 0.01
 def print_profile(graph: Graph, measured: Profile, console: Console) -> None:
     """Print the tables."""
     machine = measured.machine
-    console.print(f"{measured.pipeline} on {machine.cpu}, {machine.cores} cores\n", highlight=False)
+    console.print(f"{measured.pipeline} on {machine.cpu}, {counted(machine.cores, 'core')}\n", highlight=False)
     variants = [(f"{stage}/{name}", found) for stage, all_ in measured.stages.items() for name, found in all_.items()]
     console.print(_latencies(variants, console.width))
     console.print(_MEANING, highlight=False, soft_wrap=True)
     if machine.others_cores >= _BUSY:
         console.print(
-            f"Other processes used {machine.others_cores:.1f} of the {machine.cores} cores meanwhile: latencies may be "
-            "too long, and what lanes and threads gain too small. Profile again on a quiet machine.\n",
+            f"Other processes used {machine.others_cores:.1f} of {counted(machine.cores, 'core')} meanwhile: latencies "
+            "may be too long, and what lanes and threads gain too small. Profile again on a quiet machine.\n",
             soft_wrap=True,
             highlight=False,
         )

@@ -21,7 +21,7 @@ from triscale.cli.live import View, view_for
 from triscale.cli.load_run import LoadRun
 from triscale.cli.replay_document import replay_document
 from triscale.cli.replay_target import Wishes, headers_of, job_for, payload_words
-from triscale.cli.report import without_images, write_report
+from triscale.cli.report import check_writable, without_images, write_report
 from triscale.cli.server_metrics import Scraper
 from triscale.cli.trace_options import TraceOptions, build_trace, trace_options
 from triscale.errors import ConfigError
@@ -121,6 +121,8 @@ def replay(
     \b
     Example: triscale replay http://localhost:8000 --trace poisson:rate=50,seconds=30 --pipeline examples/digits
     """
+    if report_path is not None:
+        check_writable(report_path, "--report")
     wishes = Wishes(
         target=target,
         model=model,

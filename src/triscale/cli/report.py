@@ -11,7 +11,7 @@ import msgspec
 from triscale.errors import ConfigError
 from triscale.observe.report import render
 
-__all__ = ["report", "without_images", "write_page", "write_report"]
+__all__ = ["check_writable", "report", "without_images", "write_page", "write_report"]
 
 
 @click.command()
@@ -48,4 +48,21 @@ def write_page(page: str, path: Path, option: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{option} {path}: cannot be written: {error.strerror}") from None
+        raise _unwritable(path, option, error) from None
+
+
+def check_writable(path: Path, option: str) -> None:
+    """ConfigError, naming `option`, when the page cannot be written; asked before the minutes that fill it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        there = path.exists()
+        with path.open("a"):
+            pass
+        if not there:
+            path.unlink()  # an empty page would be taken for a report
+    except OSError as error:
+        raise _unwritable(path, option, error) from None
+
+
+def _unwritable(path: Path, option: str, error: OSError) -> ConfigError:
+    return ConfigError(f"{option} {path}: cannot be written: {error.strerror}; name a file that you may write to")

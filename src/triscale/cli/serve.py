@@ -20,12 +20,14 @@ from triscale.app.system import Options, System
 from triscale.cli.options import (
     cores_option,
     pipeline_argument,
+    port_option,
     profile_option,
     set_option,
     variant_option,
     variants_of,
 )
 from triscale.cli.plan_options import nodes_of
+from triscale.cli.warn import warn
 from triscale.clock import SystemClock, monotonic
 from triscale.control.process_decider import ProcessDecider
 from triscale.core.cluster import Node
@@ -52,6 +54,7 @@ class Ready(msgspec.Struct, frozen=True):
     batch: dict[str, int]
     reason: str
     startup_s: float
+    warnings: tuple[str, ...] = ()
 
 
 @click.command()
@@ -75,8 +78,8 @@ class Ready(msgspec.Struct, frozen=True):
     help="Requests/s expected at first, which the autoscaler's first plan is made for; by default hardly any.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for every one.")
-@click.option("--port", default=8000, show_default=True, help="Port of the inference protocol; 0 picks a free one.")
-@click.option("--metrics-port", default=8002, show_default=True, help="Port of /metrics; 0 picks a free one.")
+@port_option(8000, "Port of the inference protocol; 0 picks a free one.")
+@port_option(8002, "Port of /metrics; 0 picks a free one.", "--metrics-port")
 @click.option("--token", envvar="TRISCALE_TOKEN", default="", help="Bearer token that every request must carry.")
 @click.option("--tls-cert", type=click.Path(exists=True, dir_okay=False), help="Certificate chain, PEM.")
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False), help="Its private key, PEM.")
@@ -93,7 +96,13 @@ class Ready(msgspec.Struct, frozen=True):
     metavar="FILE",
     help="Append every decision of the autoscaler to FILE, as one line of JSON.",
 )
-@click.option("--grace", default=30.0, show_default=True, help="Seconds that a shutdown waits for open requests.")
+@click.option(
+    "--grace",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(min=0.0),
+    help="Seconds that a shutdown waits for open requests.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document when ready.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what replicas do.")
 def serve(
@@ -125,6 +134,8 @@ def serve(
     Example: triscale serve examples/digits
     """
     started = monotonic()
+    if port == metrics_port != 0:
+        raise ConfigError(f"--port and --metrics-port are both {port}: each needs a port of its own; change one")
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -135,13 +146,11 @@ def serve(
     checked = load_pipeline(pipeline, overrides)
     roots = import_roots(pipeline_file(pipeline))
     profile, warnings = profile_for(checked, roots, profile_path)
-    for warning in warnings:
-        click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
+    warn(warnings)
     count = cores_for(checked, cores)
     machines = nodes_for(checked, count, nodes or ())
     chosen = choose_policy(Graph.of(checked), profile, machines, variants_of(variants), checked.policy, demand)
-    if chosen.warning:
-        click.echo(f"{click.style('warning:', fg='yellow')} {chosen.warning}", err=True)
+    warn(chosen.warnings)
     plan = chosen.plan
     options = Options(
         host=host,
@@ -171,6 +180,7 @@ def serve(
             batch={stage: plan.stages[stage].variants[name].batch for stage, name in path.variants.items()},
             reason=plan.reason,
             startup_s=monotonic() - started,
+            warnings=(*warnings, *chosen.warnings),
         )
         click.echo(msgspec.json.encode(ready).decode() if as_json else _words(ready))
         sys.stdout.flush()

@@ -10,13 +10,15 @@ import msgspec
 from rich.console import Console
 
 from triscale.app.simulation import options_of
-from triscale.cli.report import write_page
+from triscale.cli.report import check_writable, write_page
 from triscale.cli.simulate_facts import facts_of
 from triscale.cli.simulate_progress import Bars
 from triscale.cli.simulate_scenario import ScenarioOptions, build_scenario, scenario_options, values_of
 from triscale.cli.simulate_text import print_simulation
-from triscale.observe.simulation_document import read_simulation
+from triscale.cli.warn import warn
+from triscale.errors import ConfigError
 from triscale.observe.simulation_report import render_simulation
+from triscale.policy.autoscalers.registry import AUTOSCALERS, no_such_policy
 
 __all__ = ["simulate"]
 
@@ -53,21 +55,23 @@ def simulate(
     \b
     Example: triscale simulate examples/traffic_analysis --trace poisson:rate=20,seconds=60 --nodes 4x8
     """
+    if policy is not None and policy not in AUTOSCALERS:
+        raise ConfigError(f"--policy: {no_such_policy(policy)}")
+    if report is not None:
+        check_writable(report, "--report")
     scenario = build_scenario(pipeline, **options)
-    for warning in scenario.warnings:
-        click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
+    warn(scenario.warnings)
     chosen = policy or scenario.pipeline.policy.name
     given = values_of(values)
     with Bars(scenario.trace.seconds) as bars:
         result = scenario.run(chosen, seed, given, bars.add(f"simulating {chosen}"))
-    document = msgspec.to_builtins(result)
-    if report is not None:
-        facts = facts_of(scenario, {chosen: options_of(scenario.pipeline, chosen, given)}, [seed])
-        write_page(render_simulation(document, facts), report, "--report")
+    warn(result.problems)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(result.summary()), indent=2).decode())
-        return
-    console = Console()
-    print_simulation(console, read_simulation(document), result.wall_s)
+    else:
+        print_simulation(Console(), result)
     if report is not None:
-        console.print(f"\nreport with plots: {report}", highlight=False, soft_wrap=True)
+        facts = facts_of(scenario, {chosen: options_of(scenario.pipeline, chosen, given)}, [seed])
+        write_page(render_simulation(msgspec.to_builtins(result), facts), report, "--report")
+        if not as_json:
+            click.echo(f"\nreport with plots: {report}")

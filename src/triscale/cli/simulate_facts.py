@@ -8,6 +8,7 @@ from typing import Any
 
 from triscale.cli.simulate_scenario import Scenario
 from triscale.core.cluster import Node
+from triscale.core.figures import counted
 from triscale.core.profile import Profile
 from triscale.observe.simulation_comparison import ORACLE
 from triscale.observe.simulation_wording import duration
@@ -40,9 +41,8 @@ def nodes_text(nodes: Sequence[Node]) -> str:
     """`2 nodes of 16 cores, 1 node of 4 cores`."""
     parts = []
     for (cores, gpus), group in itertools.groupby(nodes, key=lambda node: (node.cores, node.gpus)):
-        number = len(list(group))
-        extra = f" and {gpus} GPU{'s' if gpus > 1 else ''}" if gpus else ""
-        parts.append(f"{number} node{'s' if number > 1 else ''} of {cores:g} core{'s' if cores != 1 else ''}{extra}")
+        extra = f" and {counted(gpus, 'GPU')}" if gpus else ""
+        parts.append(f"{counted(len(list(group)), 'node')} of {counted(cores, 'core')}{extra}")
     return ", ".join(parts)
 
 

@@ -20,7 +20,7 @@ import msgspec
 from triscale.app.resolve import cores_for, profile_for
 from triscale.app.simulation import Drop, run_simulation, window_for
 from triscale.cli.options import cores_option, pipeline_argument, profile_option, set_option
-from triscale.cli.plan_options import nodes_of
+from triscale.cli.plan_options import nodes_of, objective_of
 from triscale.cli.trace_options import TraceOptions, build_trace, trace_options
 from triscale.core.cluster import Node, NodeId
 from triscale.core.pipeline import Pipeline
@@ -80,7 +80,7 @@ _OPTIONS = (
     ),
     profile_option,
     set_option,
-    click.option("--slo-ms", type=float, help="Another latency objective than the file's."),
+    click.option("--slo-ms", type=float, callback=objective_of, help="Another latency objective than the file's."),
     click.option("--min-accuracy", type=click.FloatRange(0.0, 1.0), help="Least end-to-end accuracy of a plan."),
     click.option(
         "--cold-start",
@@ -223,7 +223,7 @@ def build_scenario(path: str, **options: Unpack[ScenarioOptions]) -> Scenario:
         hop_s=options["hop"] / 1000.0,
         service=options["service"],
         fan_out=options["fan_out"],
-        failures=tuple(_failure(text, pipeline, machine) for text in options["failures"]),
+        failures=tuple(_failure(text, pipeline, machine, trace.seconds) for text in options["failures"]),
         warmup_s=options["warmup"],
         window_s=window_for(trace.seconds),
     )
@@ -241,19 +241,24 @@ def build_scenario(path: str, **options: Unpack[ScenarioOptions]) -> Scenario:
     )
 
 
-def values_of(options: Sequence[str]) -> dict[str, Any]:
-    """`KEY=VALUE` options of a policy as a mapping; values are YAML. ConfigError for anything else."""
+def values_of(options: Sequence[str], prefix: str = "") -> dict[str, Any]:
+    """`KEY=VALUE` options of a policy as a mapping; values are YAML. ConfigError for anything else.
+
+    `prefix` stood before each of them.
+    """
     found: dict[str, Any] = {}
     for option in options:
         key, equals, text = option.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--option {option}: is not KEY=VALUE, for example tick_s=1")
-        found[key.strip()] = parse(text, f"--option {option}").data if text.strip() else None
+            raise ConfigError(
+                f"--option {prefix}{option}: is not KEY=VALUE, for example {prefix}{key.strip() or 'tick_s'}=1"
+            )
+        found[key.strip()] = parse(text, f"--option {prefix}{option}").data if text.strip() else None
     return found
 
 
-def _failure(text: str, pipeline: Pipeline, nodes: Sequence[Node]) -> Failure:
-    """`node-2@30+20` or `detect@30`."""
+def _failure(text: str, pipeline: Pipeline, nodes: Sequence[Node], seconds: float) -> Failure:
+    """`node-2@30+20` or `detect@30`, in a trace of so many seconds."""
     found = _FAILURE.match(text)
     try:
         at, down = (float(found["at"]), float(found["down"]) if found["down"] else None) if found else (0.0, None)
@@ -261,6 +266,8 @@ def _failure(text: str, pipeline: Pipeline, nodes: Sequence[Node]) -> Failure:
         found = None
     if found is None:
         raise ConfigError(f"--fail {text}: is not WHAT@SECONDS or WHAT@SECONDS+SECONDS, for example node-1@30+20")
+    if at >= seconds:
+        raise ConfigError(f"--fail {text}: the trace is over by then, after {seconds:g} s; take an earlier second")
     what = found["what"]
     if what in pipeline.stages:
         if down is not None:

@@ -12,10 +12,12 @@ from rich.text import Text
 
 from triscale.cli.live import OUTCOME_STYLES
 from triscale.cli.text_plot import Series, plot_lines
+from triscale.core.figures import counted
 from triscale.observe.simulation_document import SimulationView
 from triscale.observe.simulation_plots import edges_of
 from triscale.observe.simulation_wording import actions_text, cause_text, duration, simulation_headline
 from triscale.observe.wording import count, milliseconds, percent
+from triscale.sim.result import Result
 
 __all__ = ["print_plot", "print_simulation"]
 
@@ -26,18 +28,16 @@ _HEIGHT = 8
 _STRETCHES = 40
 
 
-def print_simulation(console: Console, run: SimulationView, wall_s: float) -> None:
+def print_simulation(console: Console, run: Result) -> None:
     """Print one run for people."""
     console.print(Text(simulation_headline(run), "bold"))
     console.print()
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
-    for name, text in _figures(run, wall_s):
+    for name, text in _figures(run):
         grid.add_row(Text(name, "bright_black"), text)
     console.print(grid)
-    for problem in run.problems:
-        console.print(Text(f"! {problem}", "yellow"))
     print_plot(console, _load(run), "requests/s")
     if max(run.series.cores, default=0.0) - min(run.series.cores, default=0.0) > 0.5:
         middles, cores = _over_time(run, run.series.cores)
@@ -75,9 +75,9 @@ def print_plot(console: Console, series: Sequence[Series], label: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _figures(run: SimulationView, wall_s: float) -> Iterator[tuple[str, Text]]:
+def _figures(run: Result) -> Iterator[tuple[str, Text]]:
     missed, latency = run.violations, run.latency_ms
-    yield "attainment", Text(f"{percent(run.attainment)} of {count(run.requests)} requests")
+    yield "attainment", Text(f"{percent(run.attainment)} of {counted(run.requests, 'request')}")
     share = f" ({percent(missed.total / run.requests)})" if run.requests and missed.total else ""
     yield "violations", Text(f"{count(missed.total)}{share}")
     for cause in run.causes[:_CAUSES]:
@@ -87,10 +87,10 @@ def _figures(run: SimulationView, wall_s: float) -> Iterator[tuple[str, Text]]:
     if len(run.causes) > _CAUSES:
         yield "", Text(f"        and {len(run.causes) - _CAUSES} rarer causes, which the report lists", "bright_black")
     yield "accuracy", Text(percent(run.accuracy))
-    yield "cores", Text(f"{count(run.core_seconds)} core-seconds, {run.mean_cores:,.1f} cores on average")
+    yield "cores", Text(f"{counted(run.core_seconds, 'core-second')}, {run.mean_cores:,.1f} cores on average")
     quantiles = (("p50", latency.p50), ("p95", latency.p95), ("p99", latency.p99), ("p99.9", latency.p99_9))
     shown = "   ".join(f"{name} {milliseconds(value)}" for name, value in quantiles)
     yield "latency", Text(shown)
     yield "actions", Text(actions_text(run.actions))
-    speed = f", {run.simulated_s / wall_s:,.0f} times as fast" if wall_s > 0.0 else ""
-    yield "simulated", Text(f"{duration(run.simulated_s)}, {count(run.items)} items in {wall_s:.1f} s{speed}")
+    speed = f", {count(run.simulated_s / run.wall_s)} times as fast" if run.wall_s > 0.0 else ""
+    yield "simulated", Text(f"{duration(run.simulated_s)}, {counted(run.items, 'item')} in {run.wall_s:.1f} s{speed}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from rich.console import Console
@@ -11,13 +11,26 @@ from rich.text import Text
 
 from triscale.observe.decisions import Decision
 from triscale.observe.status import Cause, StageStatus, Status, VariantStatus
-from triscale.observe.wording import NOTHING, count, milliseconds, percent, reason_text
+from triscale.observe.wording import NOTHING, count, counted, milliseconds, percent, reason_text
 
-__all__ = ["MODE_STYLES", "decision_rows", "facts", "figures", "headline", "mixes", "print_status", "stage_table"]
+__all__ = [
+    "LABEL",
+    "MODE_STYLES",
+    "decision_rows",
+    "facts",
+    "figures",
+    "headline",
+    "mixes",
+    "print_status",
+    "stage_table",
+]
 
 MODE_STYLES = {"hardware": "cyan", "accuracy": "yellow", "overload": "red"}
 _WIDE = 160
 """Characters that a table may take where no terminal says how many there are."""
+LABEL = 18
+"""Characters of the names of figures, at the left."""
+_GAP = 2
 _DECISIONS = 5
 _CAUSES = 4
 _GOOD, _BAD = 0.99, 0.95
@@ -31,9 +44,9 @@ def print_status(status: Status) -> None:
         console.width = max(console.width, _WIDE)
     for line in (headline(status), *facts(status), Text(""), *figures(status), Text("")):
         console.print(line, soft_wrap=True)
-    console.print(stage_table(status))
+    console.print(stage_table(status, console.width))
     console.print()
-    console.print(_variant_table(status))
+    console.print(_variant_table(status, console.width))
     if status.decisions:
         console.print()
         console.print(f"decisions: {count(status.decisions_total)}, the latest first")
@@ -52,11 +65,12 @@ def facts(status: Status) -> Iterable[Text]:
     """The plan in a line, and what is wrong, if anything is."""
     plan = status.plan
     yield Text.assemble((plan.mode, MODE_STYLES.get(plan.mode, "")), f": {plan.reason or 'no reason given'}")
-    if plan.served_fraction < 1.0:
-        yield Text(f"{percent(1.0 - plan.served_fraction)} of the demand is shed at the door", "red")
+    if (part := _shed_besides(plan.served_fraction, plan.reason)) is not None:
+        yield Text(f"{part} of the demand is shed at the door", "red")
     if status.replica_exits:
-        died = f"{count(status.replica_exits)} replica{'s' if status.replica_exits > 1 else ''} died since the start"
-        yield Text(died, "yellow")
+        yield Text(f"{counted(status.replica_exits, 'replica')} died since the start", "yellow")
+    if not status.requests.arrived:
+        yield Text(f"no requests yet: {NOTHING} stands for what is not known without any", "bright_black")
 
 
 def figures(status: Status) -> list[Text]:
@@ -97,21 +111,19 @@ def mixes(status: Status) -> list[Text]:
     return [Text.assemble(stage.name.ljust(width), (_mix(stage), "bright_black")) for stage in status.stages]
 
 
-def stage_table(status: Status) -> Table:
-    """One row per stage, the root first."""
-    table = _table("stage", "attained", "queue", "wait p99", "cores at work", "replicas", "items/s", "run p99")
-    for stage in status.stages:
-        table.add_row(
-            stage.name,
-            Text(percent(stage.attainment), _mood(stage.attainment)),
-            count(stage.queued),
-            milliseconds(stage.queue_ms.p99),
-            _cores(stage),
-            " + ".join(f"{number} {phase}" for phase, number in _phases(stage)),
-            count(round(stage.items_per_s, 1)),
-            milliseconds(stage.service_ms.p99),
-        )
-    return table
+def stage_table(status: Status, width: int = _WIDE) -> Table:
+    """One row per stage, the root first, with as many columns as there is room for."""
+    columns: dict[str, list[Text]] = {
+        "stage": [Text(stage.name) for stage in status.stages],
+        "attained": [Text(percent(stage.attainment), _mood(stage.attainment)) for stage in status.stages],
+        "queue": [Text(count(stage.queued)) for stage in status.stages],
+        "wait p99": [Text(milliseconds(stage.queue_ms.p99)) for stage in status.stages],
+        "cores at work": [Text(_cores(stage)) for stage in status.stages],
+        "replicas": [Text(_replicas(stage)) for stage in status.stages],
+        "items/s": [Text(count(round(stage.items_per_s, 1))) for stage in status.stages],
+        "run p99": [Text(milliseconds(stage.service_ms.p99)) for stage in status.stages],
+    }
+    return _table(columns, width, ("replicas", "wait p99", "items/s", "run p99", "cores at work"))
 
 
 def decision_rows(decisions: Sequence[Decision]) -> list[Text]:
@@ -124,43 +136,48 @@ def decision_rows(decisions: Sequence[Decision]) -> list[Text]:
     return rows
 
 
-def _variant_table(status: Status) -> Table:
+def _variant_table(status: Status, width: int) -> Table:
     """One row per variant that runs, or is to run."""
-    table = _table("stage/variant", "accuracy", "planned", "mix in 10 s", "items", "batch", "drift")
-    for stage in status.stages:
-        for variant in _used(stage):
-            table.add_row(
-                f"{stage.name}/{variant.name}",
-                percent(variant.accuracy),
-                percent(variant.share),
-                percent(variant.mix),
-                count(variant.items),
-                str(variant.batch),
-                NOTHING if variant.drift is None else f"{variant.drift:.2f}",
-            )
-    return table
+    used = [(stage, variant) for stage in status.stages for variant in _used(stage)]
+    columns: dict[str, list[Text]] = {
+        "stage/variant": [Text(f"{stage.name}/{variant.name}") for stage, variant in used],
+        "accuracy": [Text(percent(variant.accuracy)) for _, variant in used],
+        "planned": [Text(percent(variant.share)) for _, variant in used],
+        "mix in 10 s": [Text(percent(variant.mix)) for _, variant in used],
+        "items": [Text(count(variant.items)) for _, variant in used],
+        "batch": [Text(str(variant.batch)) for _, variant in used],
+        "drift": [Text(NOTHING if variant.drift is None else f"{variant.drift:.2f}") for _, variant in used],
+    }
+    return _table(columns, width, ("batch", "drift", "items", "accuracy"))
 
 
-def _table(first: str, *figures: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bright_black", show_edge=False, pad_edge=False)
-    table.add_column(first, no_wrap=True)
-    for name in figures:
-        table.add_column(name, justify="right", no_wrap=True)
+def _table(columns: Mapping[str, Sequence[Text]], width: int, first_to_go: Sequence[str]) -> Table:
+    """A table with names at the left and figures at the right; where it is too wide, columns go rather than digits."""
+    widths = {name: max(len(name), *(cell.cell_len for cell in cells), 0) for name, cells in columns.items()}
+    for name in first_to_go:
+        if sum(widths.values()) + _GAP * len(widths) > width:
+            del widths[name]
+    table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="bright_black", show_edge=False, pad_edge=False)
+    for index, name in enumerate(widths):
+        table.add_column(name, justify="right" if index else "left", no_wrap=True)
+    for row in zip(*(columns[name] for name in widths), strict=True):
+        table.add_row(*row)
     return table
 
 
 def _line(name: str, *parts: str | tuple[str, str]) -> Text:
-    return Text.assemble((f"{name:<18}", "bright_black"), *parts)
+    return Text.assemble((f"{name:<{LABEL}}", "bright_black"), *parts)
 
 
 def _cores(stage: StageStatus) -> str:
     lanes = stage.lanes
-    wanted = f" ({lanes.cores_wanted} wanted)" if lanes.cores_wanted != lanes.cores_held else ""
-    return f"{stage.busy_cores:.1f} of {lanes.cores_held}{wanted}"
+    wanted = f" ({lanes.cores_wanted} wanted)" if lanes.cores_wanted != lanes.cores_granted else ""
+    return f"{stage.busy_cores:.1f} of {lanes.cores_granted}{wanted}"
 
 
-def _phases(stage: StageStatus) -> list[tuple[str, int]]:
-    return [(phase, number) for phase, number in stage.replicas.items() if number or phase == "ready"]
+def _replicas(stage: StageStatus) -> str:
+    shown = [(phase, number) for phase, number in stage.replicas.items() if number or phase == "ready"]
+    return " + ".join(f"{number} {phase}" for phase, number in shown)
 
 
 def _used(stage: StageStatus) -> list[VariantStatus]:
@@ -183,9 +200,15 @@ def _change(decision: Decision) -> str:
         parts.append(f"cores {count(decision.cores_before)} → {count(decision.cores)}")
     if decision.accuracy != decision.accuracy_before:
         parts.append(f"accuracy {percent(decision.accuracy_before)} → {percent(decision.accuracy)}")
-    if decision.served_fraction < 1.0:
-        parts.append(f"{percent(1.0 - decision.served_fraction)} shed")
-    return ", ".join(parts) or f"{count(decision.cores)} cores as before"
+    if (part := _shed_besides(decision.served_fraction, decision.reason)) is not None:
+        parts.append(f"{part} shed")
+    return ", ".join(parts) or f"{counted(decision.cores, 'core')} as before"
+
+
+def _shed_besides(served_fraction: float, reason: str) -> str | None:
+    """What part is shed, unless nothing is or the reason says it: nobody wants to read it twice."""
+    part = percent(1.0 - served_fraction)
+    return part if served_fraction < 1.0 and part not in reason else None
 
 
 def _cause(cause: Cause) -> str:

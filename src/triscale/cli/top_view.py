@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
 from triscale.cli.sparkline import sparkline
-from triscale.cli.status_text import decision_rows, facts, figures, headline, mixes, stage_table
+from triscale.cli.status_text import LABEL, decision_rows, facts, figures, headline, mixes, stage_table
 from triscale.cli.text_plot import Series, plot_lines
 from triscale.observe.history import HistoryDocument
 from triscale.observe.status import Status
@@ -18,6 +18,8 @@ from triscale.observe.wording import count, milliseconds, percent
 
 __all__ = ["Trail", "screen"]
 
+_MEASURE = Console()
+"""Knows how wide characters are; prints nothing."""
 _KEPT = 600
 _COLUMNS = (
     "arrivals_per_s",
@@ -60,14 +62,13 @@ def screen(status: Status, trail: Trail, width: int, height: int, notice: str = 
     `notice` stands at the top where something is wrong, such as a lost connection.
     """
     width -= 2
-    plan = list(facts(status))
     curves = list(_curves(status, trail, width))
-    above = [headline(status), *plan, Text(""), *figures(status), Text("")]
-    if notice:
-        above.insert(0, Text(notice, "bold yellow"))
+    notices = [Text(notice, "bold yellow")] if notice else []
+    above = [line for said in (*notices, headline(status), *facts(status)) for line in _wrapped(said, width)]
+    above += [Text(""), *(line for figure in figures(status) for line in _wrapped(figure, width, LABEL)), Text("")]
     mix = [Text(""), *mixes(status), Text("")]
     room = height - len(above) - 1 - len(status.stages) - len(mix) - len(curves)
-    parts: list[RenderableType] = [*(_short(line, width) for line in above), stage_table(status)]
+    parts: list[RenderableType] = [*above, stage_table(status, width)]
     parts += [*(_short(line, width) for line in mix), *curves]
     if room >= _PLOT_ROWS + _PLOT_OVERHEAD + _FEWEST_DECISIONS + 1 and any(trail.columns["arrivals_per_s"]):
         plot = _plot(trail, width)
@@ -134,6 +135,14 @@ def _plot(trail: Trail, width: int) -> list[Text]:
         y_min=0.0,
     )
     return [Text(line, "bright_black" if index == 0 else "") for index, line in enumerate(lines)]
+
+
+def _wrapped(line: Text, width: int, indent: int = 0) -> list[Text]:
+    """The line in as many as it takes, those after the first indented, where there is room for that."""
+    indent = indent if width >= 2 * indent else 0
+    head, rest = line[:indent], line[indent:]
+    lines = rest.wrap(_MEASURE, max(8, width - indent)) or [Text("")]
+    return [Text.assemble(head if number == 0 else " " * indent, part) for number, part in enumerate(lines)]
 
 
 def _short(line: Text, width: int) -> Text:

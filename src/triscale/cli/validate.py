@@ -6,10 +6,11 @@ import click
 import msgspec
 
 from triscale.cli.options import pipeline_argument, set_option
+from triscale.core.figures import counted
 from triscale.core.graph import Graph
-from triscale.core.spec import load_pipeline
+from triscale.core.spec import load_pipeline, pipeline_file
 from triscale.errors import ConfigError
-from triscale.policy.autoscalers.registry import AUTOSCALERS
+from triscale.policy.autoscalers.registry import AUTOSCALERS, no_such_policy
 
 __all__ = ["validate"]
 
@@ -29,15 +30,14 @@ def validate(pipeline: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """
     checked = load_pipeline(pipeline, overrides)
     if checked.policy.name not in AUTOSCALERS:
-        raise ConfigError(
-            f"policy.name: there is no policy {checked.policy.name!r}; write one of {', '.join(AUTOSCALERS)}"
-        )
+        raise ConfigError(f"{pipeline_file(pipeline)}: policy.name: {no_such_policy(checked.policy.name)}")
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(checked)).decode())
         return
     graph = Graph.of(checked)
     variants = sum(len(names) for names in graph.variants)
-    click.echo(f"{checked.name}: {len(graph.stages)} stages, {variants} variants, SLO {checked.slo_ms:g} ms: valid")
+    parts = f"{counted(len(graph.stages), 'stage')}, {counted(variants, 'variant')}, SLO {checked.slo_ms:g} ms"
+    click.echo(f"{checked.name}: {parts}: valid")
     for s, stage in enumerate(graph.stages):
         after = f" after {', '.join(graph.stages[p] for p in graph.parents[s])}" if graph.parents[s] else ""
         names = ", ".join(f"{n} ({a:g})" for n, a in zip(graph.variants[s], graph.accuracy[s], strict=True))

@@ -85,6 +85,7 @@ class Actuator:
         self._launches: dict[ReplicaId, asyncio.Task[None]] = {}
         self._plan: Plan | None = None
         self._closing = False
+        self._beginning = False
         self.cold_start_s = cold_start_s
         """What a launch takes: as expected, then as measured."""
         self.resize_s = resize_s
@@ -118,8 +119,12 @@ class Actuator:
 
         EngineError when a replica cannot be launched: a server that cannot run its first plan should say so.
         """
-        await self.take_over(plan)
-        results = await asyncio.gather(*self._launches.values(), return_exceptions=True)
+        self._beginning = True
+        try:
+            await self.take_over(plan)
+            results = await asyncio.gather(*self._launches.values(), return_exceptions=True)
+        finally:
+            self._beginning = False
         for result in results:
             if isinstance(result, Exception):  # a launch that was called off is not wanted any more
                 raise result
@@ -254,7 +259,8 @@ class Actuator:
         except EngineError as error:
             self._known.pop(spec.id, None)
             self.launch_failures += 1
-            self._failed(spec, f"could not be launched: {error}")
+            if not self._beginning:  # `begin` raises what hinders it, and nothing is tried again
+                self._failed(spec, f"could not be launched: {error}")
             raise
         known = self._known[spec.id]
         known.node = replica.node

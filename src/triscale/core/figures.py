@@ -6,7 +6,7 @@ nothing, or exactly all, and is not. So 3 violations of a million requests are 0
 
 from __future__ import annotations
 
-__all__ = ["NOTHING", "count", "milliseconds", "percent", "rounded"]
+__all__ = ["NOTHING", "count", "counted", "milliseconds", "percent", "rounded"]
 
 NOTHING = "\u2013"
 """Stands where there is no figure."""
@@ -27,6 +27,11 @@ def rounded(value: float, decimals: int = 0, *marks: float) -> str:
 def count(number: float) -> str:
     """1234.0 -> `1,234`; fractions keep one digit below 100."""
     return rounded(number, 1 if number < 100 and abs(number - round(number)) > _EXACT else 0)
+
+
+def counted(number: float, thing: str) -> str:
+    """1.0, "core" -> `1 core`; 1234.0, "core" -> `1,234 cores`."""
+    return f"{count(number)} {thing}{'' if number == 1 else 's'}"
 
 
 def percent(share: float | None, decimals: int = 1, *marks: float) -> str:

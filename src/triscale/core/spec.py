@@ -23,6 +23,7 @@ from triscale.errors import ConfigError
 __all__ = ["load_pipeline", "pipeline_file", "read_pipeline"]
 
 _MOST_PROBLEMS = 50
+_GIVE = "give a pipeline's YAML file, or the folder of its pipeline.yaml"
 
 _HINTS: Mapping[str, str] = {
     "accuracy": "an accuracy is a share between 0 and 1, not a percentage",
@@ -67,9 +68,7 @@ def pipeline_file(path: str | FilePath) -> FilePath:
     if file.is_dir():
         file = file / "pipeline.yaml"
     if not file.is_file():
-        raise ConfigError(
-            f"{file}: there is no such file; give a pipeline's YAML file, or the folder of its pipeline.yaml"
-        )
+        raise ConfigError(f"{file}: there is no such file; {_GIVE}")
     return file
 
 
@@ -78,8 +77,10 @@ def load_pipeline(path: str | FilePath, overrides: Sequence[str] = ()) -> Pipeli
     file = pipeline_file(path)
     try:
         text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}; {_GIVE}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: is not a text file in UTF-8; {_GIVE}") from None
     return read_pipeline(text, str(file), overrides)
 
 

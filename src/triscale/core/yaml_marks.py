@@ -45,7 +45,12 @@ def show(path: Path) -> str:
 
 def parse(text: str, source: str) -> MarkedData:
     """Read YAML; ConfigError, naming `source` and the line, when it is not."""
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.reader.ReaderError as error:
+        where = f"{source}:{text.count(chr(10), 0, error.position) + 1}"
+        found = f"the character U+{error.character:04X}"
+        raise ConfigError(f"{where}: holds {found}, which no YAML text may; is it a text file?") from None
     try:
         node = loader.get_single_node()
         if node is None:

@@ -37,8 +37,8 @@ function showHeader(status) {
   $("mode").className = `mode ${status.ready ? plan.mode : ""}`;
   $("mode").title = status.ready ? MODES[plan.mode] : "";
   say($("mode"), status.ready ? plan.mode : "not ready");
-  const part = percent(1 - plan.served_fraction);
-  const shed = plan.served_fraction < 1 ? ` ${part} of the demand is shed at the door.` : "";
+  const part = shedBesides(plan);
+  const shed = part ? ` ${part} of the demand is shed at the door.` : "";
   const ready = status.ready ? "" : "Starting, draining, or a stage has no replica. ";
   say($("reason"), `${ready}${sentence(plan.reason)}${shed}`);
 }

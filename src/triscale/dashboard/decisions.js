@@ -62,7 +62,8 @@ function changes(decision, before) {
   if (decision.accuracy !== decision.accuracy_before) {
     moved.push(`accuracy ${percent(decision.accuracy_before)} \u2192 ${percent(decision.accuracy)}`);
   }
-  if (decision.served_fraction < 1) moved.push(`${percent(1 - decision.served_fraction)} of the demand shed`);
+  const part = shedBesides(decision);
+  if (part) moved.push(`${part} of the demand shed`);
   const mixes = Object.entries(decision.variants).map(([stage, shares]) => {
     const parts = Object.entries(shares).map(([name, share]) => (share < 0.9995 ? `${name} ${percent(share)}` : name));
     return `${stage}: ${parts.join(", ")}`;
@@ -70,7 +71,7 @@ function changes(decision, before) {
   const same = before && JSON.stringify(before.variants) === JSON.stringify(decision.variants);
   const seen = `From ${count(decision.arrivals)} arrivals/s and ${plural(decision.queued, "queued item")}`;
   const took = `decided in ${milliseconds(decision.decide_s * 1000)}`;
-  const kept = `${count(decision.cores)} cores, accuracy ${percent(decision.accuracy)}, as before`;
+  const kept = `${plural(decision.cores, "core")}, accuracy ${percent(decision.accuracy)}, as before`;
   return [
     make("p", { class: "change" }, moved.join("; ") || kept),
     ...(same ? [] : [make("p", { class: "change" }, mixes.join("; "))]),

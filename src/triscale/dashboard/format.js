@@ -19,6 +19,12 @@ function percent(share) {
   return `${Math.min(Math.max(share * 100, 0.1), 99.9).toFixed(1)}\u00a0%`;
 }
 
+/** What part of the demand is shed, unless nothing is or the reason says it: nobody wants to read it twice. */
+function shedBesides({ served_fraction: served, reason }) {
+  const part = percent(1 - served);
+  return served < 1 && !reason.includes(part.replace("\u00a0", " ")) ? part : "";
+}
+
 /** 612.4 -> "612 ms"; below 10 ms with a decimal. */
 function milliseconds(value) {
   if (value === null || value === undefined) return NOTHING;

@@ -98,8 +98,8 @@ class StageCard {
     say(this.values.queue, `${plural(stage.queued, "item")}, wait p99 ${milliseconds(queue.p99)}`);
     this.spark.setAttribute("d", sparkPath(queued.slice(-SPARK)));
     say(this.values.cores, coresText(stage, status.cores.shared));
-    const most = Math.max(lanes.cores_wanted, lanes.cores_held, 1);
-    this.bars.open.style.width = `${(100 * lanes.cores_held) / most}%`;
+    const most = Math.max(lanes.cores_wanted, lanes.cores_granted, 1);
+    this.bars.open.style.width = `${(100 * lanes.cores_granted) / most}%`;
     this.bars.busy.style.width = `${Math.min(100, (100 * stage.busy_cores) / most)}%`;
     const pace = `${count(stage.items_per_s)} items/s`;
     say(this.values.batches, `${pace}, p50 ${milliseconds(service.p50)}, p99 ${milliseconds(service.p99)}`);
@@ -146,7 +146,7 @@ function mood(share) {
 }
 
 /** "3.1 at work of 6 shared, 8 wanted": on average, what it may use, and what the plan wants, if that is another. */
-function coresText({ busy_cores: busy, lanes: { cores_wanted: wanted, cores_held: held } }, shared) {
+function coresText({ busy_cores: busy, lanes: { cores_wanted: wanted, cores_granted: held } }, shared) {
   const more = wanted === held ? "" : `, ${wanted} wanted`;
   return `${busy.toFixed(1)} at work of ${held}${shared ? " shared" : ""}${more}`;
 }

@@ -92,9 +92,9 @@ def promises(run: ReportDocument) -> list[Promise]:
         found.append(Promise(kept=kept, text=text))
     if len(run.phases) > surge.phase + 1 and run.control is not None:
         after = surge.back_after_s
-        when = f"{after:.0f} s after the surge" if after is not None else "not before the run ended"
+        when = f"is back {after:.0f} s after the surge" if after is not None else "is not back before the run ends"
         kept = after is not None and after <= _BACK_S
-        found.append(Promise(kept=kept, text=f"the highest accuracy is back {when} (goal: within {_BACK_S:.0f} s)"))
+        found.append(Promise(kept=kept, text=f"the highest accuracy {when} (goal: within {_BACK_S:.0f} s)"))
     return found
 
 

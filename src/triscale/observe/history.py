@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from triscale.core.request import Outcome, Reason
 from triscale.dispatch.dispatcher import Dispatcher
+from triscale.dispatch.stage import StageState
 from triscale.observe.axes import Axes
 from triscale.observe.causes import CauseKey
 from triscale.observe.quantiles import quantile_s
@@ -33,7 +34,7 @@ class StageSample(Struct, frozen=True, kw_only=True):
     queued: int
     """Items waiting at its end."""
     busy_core_s: float
-    """Core-seconds of the batches that ended in it."""
+    """Core-seconds in which its lanes ran batches in it, those that run on at its end included."""
     completed: int
     items: tuple[int, ...]
     """Per variant: items handed to lanes."""
@@ -140,7 +141,7 @@ class History:
         self._samples: deque[Sample] = deque(maxlen=KEPT)
         self._number = 0
         self._at = now
-        self._before = _Counts(dispatcher, recorder)
+        self._before = _Counts(dispatcher, recorder, now)
 
     @property
     def last(self) -> int:
@@ -150,7 +151,7 @@ class History:
     def sample(self, now: float, wall_s: float) -> Sample:
         """Close the second that ends now."""
         seconds = max(now - self._at, 1e-9)
-        counts, before = _Counts(self._dispatcher, self._recorder), self._before
+        counts, before = _Counts(self._dispatcher, self._recorder, now), self._before
         self._at, self._before = now, counts
         self._number += 1
         plan = self._dispatcher.plan
@@ -177,7 +178,8 @@ class History:
         now, then, record = counts.stages[s], before.stages[s], self._recorder.stages[s]
         return StageSample(
             queued=len(self._dispatcher.stages[s].queue),
-            busy_core_s=now.busy_core_s - then.busy_core_s,
+            # What a lost replica had run of its batch was counted, and is not counted again.
+            busy_core_s=max(0.0, now.busy_core_s - then.busy_core_s),
             completed=now.completed - then.completed,
             items=_less(now.items, then.items),
             given_up=_more(now.given_up, then.given_up),
@@ -239,9 +241,10 @@ class _StageCounts:
 
     __slots__ = ("busy_core_s", "completed", "given_up", "items")
 
-    def __init__(self, dispatcher: Dispatcher, recorder: Recorder, s: int) -> None:
+    def __init__(self, dispatcher: Dispatcher, recorder: Recorder, now: float, s: int) -> None:
         accounts = dispatcher.accounts.stages[s]
-        self.busy_core_s = recorder.stages[s].busy_core_s
+        # A batch counts while it runs and not when it ends: a long one would put the work of seconds into one of them.
+        self.busy_core_s = recorder.stages[s].busy_core_s + _begun_core_s(dispatcher.stages[s], now)
         self.completed = accounts.completed
         self.items = tuple(accounts.items_run)
         self.given_up = dict(accounts.given_up)
@@ -252,13 +255,19 @@ class _Counts:
 
     __slots__ = ("accuracy_sum", "arrived", "causes", "outcomes", "stages")
 
-    def __init__(self, dispatcher: Dispatcher, recorder: Recorder) -> None:
+    def __init__(self, dispatcher: Dispatcher, recorder: Recorder, now: float) -> None:
         accounts = dispatcher.accounts
         self.arrived = accounts.arrived
         self.outcomes = tuple(accounts.outcomes)
         self.causes = dict(accounts.causes)
         self.accuracy_sum = recorder.accuracy_sum
-        self.stages = [_StageCounts(dispatcher, recorder, s) for s in range(len(accounts.stages))]
+        self.stages = [_StageCounts(dispatcher, recorder, now, s) for s in range(len(accounts.stages))]
+
+
+def _begun_core_s(stage: StageState, now: float) -> float:
+    """Core-seconds until now of the batches that run."""
+    lanes = (lane for replica in stage.replicas.values() for lane in replica.lanes)
+    return sum((now - lane.batch.started) * lane.batch.group.threads for lane in lanes if lane.batch is not None)
 
 
 def _less(now: Sequence[int], before: Sequence[int]) -> tuple[int, ...]:

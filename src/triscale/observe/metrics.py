@@ -102,7 +102,9 @@ class PipelineCollector(Collector):
         rescued = CounterMetricFamily(
             "triscale_stage_items_rescued", "Items run on a faster variant to be in time.", labels=by_stage
         )
-        busy = CounterMetricFamily("triscale_stage_busy_core_seconds", "Core-seconds of work.", labels=by_stage)
+        busy = CounterMetricFamily(
+            "triscale_stage_busy_core_seconds", "Core-seconds of work, of the batches that ended.", labels=by_stage
+        )
         batches = CounterMetricFamily("triscale_stage_batches", "Batches run.", labels=by_variant)
         items = CounterMetricFamily("triscale_stage_items_run", "Items run, retries included.", labels=by_variant)
         size = HistogramMetricFamily("triscale_stage_batch_items", "Items per batch.", labels=by_stage)

@@ -34,7 +34,7 @@ class StageRecorder:
         self.by_size: dict[int, list[float]] = {}
         """Items in a batch -> [batches, seconds of service]."""
         self.busy_core_s = 0.0
-        """Core-seconds that lanes were busy: service time times threads."""
+        """Core-seconds of the batches that ended: service time times the threads that they were started with."""
         self.recent_queue = Durations()
         """What `queue_s` counts, and..."""
         self.recent_service = Durations()
@@ -76,7 +76,7 @@ class Recorder:
         took = now - batch.started
         stage.service_s[batch.variant].observe(took)
         stage.recent_service.observe(took)
-        stage.busy_core_s += took * batch.lane.replica.threads
+        stage.busy_core_s += took * batch.group.threads
         sums = stage.by_size.setdefault(len(batch.items), [0, 0.0])
         sums[0] += 1
         sums[1] += took

@@ -80,8 +80,13 @@ def _head(found: Sequence[Standing], problems: Sequence[str]) -> str:
 
 def _own_problems(found: Sequence[Standing]) -> list[str]:
     """What went wrong inside the runs, each thing once."""
-    named = (f"{each.policy}: {problem}" for each in found for run in each.runs for problem in run.problems)
-    return list(dict.fromkeys(named))
+    named = {
+        problem if problem.startswith(f"policy {each.policy}") else f"{each.policy}: {problem}": None
+        for each in found
+        for run in each.runs
+        for problem in run.problems
+    }
+    return list(named)
 
 
 def _figures(found: Sequence[Standing]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from triscale.core.figures import rounded
+from triscale.core.figures import counted, rounded
 from triscale.observe.causes import Cause
 from triscale.observe.simulation_document import SimulationView
 from triscale.observe.simulation_statistics import Interval
@@ -28,10 +28,9 @@ def simulation_headline(run: SimulationView) -> str:
     """What happened, in one sentence."""
     if not run.requests:
         return f"No request was counted under {run.policy}"
-    whole = f"All {count(run.requests)}" if run.answered == run.requests else (
-        f"{percent(run.answered / run.requests)} of {count(run.requests)}"
-    )  # fmt: skip
-    return f"{whole} requests answered within {milliseconds(run.slo_ms)} under {run.policy}"
+    some = counted(run.requests, "request")
+    whole = f"All {some}" if run.answered == run.requests > 1 else f"{percent(run.answered / run.requests)} of {some}"
+    return f"{whole} answered within {milliseconds(run.slo_ms)} under {run.policy}"
 
 
 def actions_text(actions: Mapping[str, int]) -> str:

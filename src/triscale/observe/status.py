@@ -100,14 +100,14 @@ class LanesStatus(Struct, frozen=True, kw_only=True):
 
     wanted: int
     """By the plan."""
-    open: int
+    granted: int
     """That can take work."""
-    busy: int
+    running: int
     """That run a batch."""
     cores_wanted: int
-    cores_held: int
+    cores_granted: int
     """Of replicas in every phase; where lanes share cores, that they could use at most."""
-    cores_busy: int
+    cores_running: int
 
 
 class VariantStatus(Struct, frozen=True, kw_only=True):

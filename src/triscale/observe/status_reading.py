@@ -186,14 +186,14 @@ def _plan(plan: Plan) -> PlanStatus:
 
 
 def _lanes(state: StageState, planned: StagePlan, replicas: Sequence[ReplicaView]) -> LanesStatus:
-    busy, cores_busy = _busy(state)
+    running, cores_running = _busy(state)
     return LanesStatus(
         wanted=sum(group.replicas * group.lanes for group in planned.groups),
-        open=state.lanes,
-        busy=busy,
+        granted=state.lanes,
+        running=running,
         cores_wanted=sum(group.replicas * group.lanes * group.threads for group in planned.groups),
-        cores_held=sum(view.cores for view in replicas),
-        cores_busy=cores_busy,
+        cores_granted=sum(view.cores for view in replicas),
+        cores_running=cores_running,
     )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from triscale.core.figures import NOTHING, count, milliseconds, percent
+from triscale.core.figures import NOTHING, count, counted, milliseconds, percent
 from triscale.observe.report_document import PhaseView, ReasonView, ReportDocument
 
 __all__ = [
     "NOTHING",
     "cores_sentence",
     "count",
+    "counted",
     "headline",
     "milliseconds",
     "misses",

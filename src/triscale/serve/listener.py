@@ -141,7 +141,10 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
             return sockets
     for opened in sockets:
         opened.close()
-    raise ConfigError(f"cannot listen on {host}:{port}: {failure.strerror}; stop what uses it, or choose another")
+    advice = "give an address of this machine" if failure.errno in _NOT_HERE else "stop what uses it, or choose another"
+    if failure.errno == errno.EACCES:
+        advice = "ports below 1024 are the system's: choose another"
+    raise ConfigError(f"cannot listen on {host}:{port}: {failure.strerror}; {advice}")
 
 
 def _open_socket(

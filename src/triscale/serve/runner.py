@@ -26,6 +26,7 @@ from triscale.observe.recorder import Recorder
 from triscale.observe.request_trace import Origin, Tracer
 from triscale.observe.window import ArrivalWindow
 from triscale.replica.client import ReplicaClient
+from triscale.serve.complaints import Complaints
 from triscale.serve.explain import explain
 from triscale.serve.service import Call, Reply
 from triscale.serve.statistics import Duration, Statistics
@@ -74,6 +75,7 @@ class Runner:
         self._idle.set()
         self._waiting: dict[tuple[str, ReplicaId], asyncio.Future[None]] = {}
         self._used_names: dict[tuple[int, ...], Mapping[str, str]] = {}
+        self._complaints = Complaints()
 
     # --- the doors' side ----------------------------------------------------------------------------------------
 
@@ -173,10 +175,16 @@ class Runner:
             self.recorder.batch_ended(batch, now)
             if self._tracer is not None:
                 self._tracer.batch_ended(batch, now, error=message)
-            names = self._graph.variants[batch.stage]
-            _log.warning("%s/%s failed a batch: %s", self._graph.stages[batch.stage], names[batch.variant], message)
+            self._complain(batch, message, now)
         self.dispatcher.batch_failed(batch_id, message, now)
         self._soon()
+
+    def _complain(self, batch: Batch, message: str, now: float) -> None:
+        kept_back = self._complaints.about((batch.stage, batch.variant), now)
+        if kept_back is not None:
+            name = f"{self._graph.stages[batch.stage]}/{self._graph.variants[batch.stage][batch.variant]}"
+            more = f" ({kept_back} more of its batches since the last line like this)" if kept_back else ""
+            _log.warning("%s failed a batch: %s%s", name, message, more)
 
     def lost(self, client: ReplicaClient, reason: str) -> None:
         """A replica's connection is over."""

@@ -30,6 +30,13 @@ def check_first(policy: str, rules: Iterable[str]) -> None:
         raise ConfigError(*problems)
 
 
+def _serves_none(plan: Plan, slo_s: float) -> bool:
+    """Whether the plan itself says that none of the requests can be carried, rather than not all of them."""
+    if plan.feasible:
+        return False
+    return plan.served_fraction <= 0.0 or all(path.latency_s > slo_s for path in plan.paths)
+
+
 class Controller:
     """Asks the autoscaler and follows it, as long as what it says is possible."""
 
@@ -54,6 +61,8 @@ class Controller:
         self.decisions: list[Decision] = []
         self._problems: dict[str, tuple[float, int]] = {}
         """Rule -> when it was first broken, and how often."""
+        if _serves_none(plan, dispatcher.graph.pipeline.slo_s):
+            self.complain(f"by its first plan no request can be served as asked: {plan.reason}", 0.0)
         self._note(0.0)
 
     def tick(self, now: float) -> None:

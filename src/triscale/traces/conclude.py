@@ -79,7 +79,7 @@ def _problems(job: Job, phases: Sequence[PhaseResult], run: Replay, scorer: Scor
     for phase in phases:
         if phase.late_at_client:
             yield (
-                f"{phase.name}: {phase.late_at_client} of the {phase.answered} requests that the server counts as "
+                f"{phase.name}: {phase.late_at_client:,} of the {phase.answered:,} requests that the server counts as "
                 "answered in time took longer than the objective as the client sees it"
             )
     failed: dict[str, int] = {}
@@ -89,7 +89,7 @@ def _problems(job: Job, phases: Sequence[PhaseResult], run: Replay, scorer: Scor
                 failed[row.reason] = failed.get(row.reason, 0) + row.count
     for reason, text in run.errors.items():
         if text and reason in failed:
-            yield f"{failed[reason]} requests failed ({reason}); the first one with: {text}"
+            yield f"{failed[reason]:,} requests failed ({reason}); the first one with: {text}"
     if run.most_connections >= job.connections:
         yield f"all {job.connections} connections were in use at times; requests then waited for one at the client"
     for text, count in scorer.problems.items():

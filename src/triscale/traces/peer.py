@@ -42,7 +42,7 @@ def model_path(prefix: str, model: str) -> str:
 
 
 def error_text(body: bytes) -> str:
-    """What a server says went wrong: the protocol's `error`, else the beginning of the body."""
+    """What a server says went wrong: the protocol's `error`, else the beginning of the body, unless that is a page."""
     try:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -50,6 +50,8 @@ def error_text(body: bytes) -> str:
     said = document.get("error") or document.get("detail") if isinstance(document, dict) else None
     text = said if isinstance(said, str) else body.decode("utf-8", "replace")
     text = " ".join(text.split())
+    if text.lower().startswith(("<!doctype", "<html")):
+        return "a web page"
     return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + " ..."
 
 
@@ -157,7 +159,7 @@ class Peer:
         served = f"; it serves: {', '.join(others)}" if others else ""
         raise ConfigError(
             f"model: {self._url} does not serve {model!r} (HTTP {exchange.status}: "
-            f"{error_text(exchange.body)}){served}; correct --model"
+            f"{error_text(exchange.body)}){served}; correct --model, or the URL if that is not a server of models"
         )
 
     def _absence(self, exchange: Exchange) -> str:

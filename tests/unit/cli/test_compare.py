@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
@@ -13,12 +14,18 @@ from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
+from tests.unit.cli.simulation_form import KEYS
 from triscale.cli.compare import compare
+from triscale.cli.compare_text import print_comparison
 from triscale.cli.main import main
 from triscale.cli.simulate_pool import Task, run_all
 from triscale.cli.simulate_scenario import Scenario
+from triscale.core.figures import NOTHING
 from triscale.errors import ConfigError
+from triscale.observe.simulation_comparison import Standing
+from triscale.observe.simulation_statistics import Interval
 
 EXAMPLE = str(Path(__file__).resolve().parents[3] / "examples" / "traffic_analysis")
 SPIKE = ("--trace", "spike:base=10,peak=80,start=2,length=4,seconds=10", "--cores", "3")
@@ -54,20 +61,7 @@ def test_results_come_in_the_order_of_the_policies_and_the_seeds(
         ("hpa", 0),
         ("hpa", 1),
     ]
-    assert list(documents[0]) == [
-        "policy",
-        "seed",
-        "requests",
-        "attainment",
-        "violations",
-        "accuracy",
-        "core_seconds",
-        "mean_cores",
-        "latency_ms",
-        "simulated_s",
-        "wall_s",
-        "items",
-    ]
+    assert list(documents[0]) == KEYS
 
 
 def test_all_policies_meet_the_same_requests(page_and_documents: tuple[bytes, list[dict[str, Any]]]) -> None:
@@ -108,6 +102,35 @@ def test_a_policy_that_cannot_be_run_is_named_and_the_others_are_compared(tmp_pa
     assert "hpa: policy.options.tick" in path.read_text()
 
 
+def test_a_policy_whose_first_plan_can_serve_nothing_says_so_once_for_all_seeds() -> None:
+    result = invoke(*STATIC_AND_HPA, "--slo-ms", "20")
+    assert result.exit_code == 0
+    told = [line for line in result.stderr.splitlines() if line.startswith("warning: policy hpa: by its first plan ")]
+    assert len(told) == 1
+    assert "warning" not in result.stdout
+
+
+def test_a_ratio_to_the_first_is_not_nothing_where_it_is_little() -> None:
+    one = Interval(1.0, None)
+    found = [
+        Standing(
+            policy=policy,
+            runs=(),
+            attainment=None,
+            violations=one,
+            relative=relative,
+            accuracy=None,
+            core_seconds=one,
+            p99_ms=None,
+        )
+        for policy, relative in (("hpa", 1.0), ("static", 0.0004), ("oracle", None))
+    ]
+    out = io.StringIO()
+    print_comparison(Console(file=out, width=120), found)
+    rows = {line.split()[0]: line.split() for line in out.getvalue().splitlines() if line.strip()}
+    assert [rows[each.policy][3] for each in found] == ["1.00", "0.0004", NOTHING]
+
+
 def test_options_reach_the_policy_that_they_name() -> None:
     documents = compared("--policies", "static,hpa", "--seeds", "1", "--jobs", "1", "--option", "static.cores=2")
     assert documents[0]["mean_cores"] == 2.0
@@ -123,12 +146,19 @@ def test_the_distance_to_the_oracle_is_told() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--policies", "static,lokki"), "--policies: there is no policy 'lokki'; the policies are: triscale, themis"),
+        (
+            ("--policies", "static,lokki"),
+            "--policies: there is no policy 'lokki'; do you mean 'loki'? The policies are",
+        ),
         (("--policies", "hpa,static,hpa"), "--policies: hpa is named twice; name it once"),
         (("--policies", ","), "--policies: names no policy; the policies are: triscale"),
         (("--policies", "hpa", "--option", "tick_s=1"), "--option tick_s=1: does not begin with one of the policies"),
         (("--policies", "hpa", "--option", "loki.tick_s=1"), "write POLICY.KEY=VALUE, for example hpa.tick_s=1"),
-        (("--policies", "hpa", "--option", "hpa.tick_s"), "--option tick_s: is not KEY=VALUE"),
+        (
+            ("--policies", "hpa", "--option", "hpa.tick_s"),
+            "--option hpa.tick_s: is not KEY=VALUE, for example hpa.tick_s=1",
+        ),
+        (("--policies", "static", "--option", "cores=1"), "write POLICY.KEY=VALUE, for example static.cores=1"),
         (("--policies", "hpa", "--seeds", "0"), "0 is not in the range x>=1"),
         ((), "Missing option '--policies'"),
     ],

@@ -7,7 +7,7 @@ import json
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import pytest
@@ -15,6 +15,8 @@ from click.testing import CliRunner
 
 from triscale.cli.plan import plan
 from triscale.cli.plan_explain import explain_lines
+from triscale.cli.plan_text import optimum_text
+from triscale.core.figures import NOTHING
 from triscale.core.plan import Plan
 from triscale.errors import ConfigError
 from triscale.policy.optimise.explain import Constraint, Explanation, Gain, Limit, WhatIf
@@ -194,6 +196,34 @@ def test_the_table_is_for_people_and_fits_their_terminals() -> None:
     assert max(len(line.rstrip()) for line in text.splitlines()[:-1]) <= 80
 
 
+def test_a_plan_that_serves_nothing_has_no_accuracy_and_no_table() -> None:
+    first, second, third = run("--demand", "10", "--cores", "4", "--slo-ms", "5").splitlines()
+    assert first == "car-branch: 10 requests/s within 5 ms"
+    assert second == f"0 cores, accuracy {NOTHING}; 100 % of the demand is shed"
+    assert third.startswith("the SLO of 5 ms is ")
+    swept = run("--sweep", "1:10", "--steps", "2", "--cores", "4", "--slo-ms", "5").splitlines()
+    assert [line.split()[2:] for line in swept[1:3]] == [["0", NOTHING, "0", "%"]] * 2
+    assert swept[-1] == third, "in place of plots of nothing"
+    assert len(swept) == 5
+
+
+def test_how_good_a_plan_is_said_in_plain_words() -> None:
+    def words(solver: str, gap: float, mode: Literal["hardware", "accuracy"] = "accuracy") -> str:
+        return optimum_text(Plan(stages={}, solver=solver, gap=gap, mode=mode))
+
+    assert words("milp", 1e-9) == words("dp", 0.0, "hardware") == "proven optimal"
+    assert words("milp", 0.005) == "at most 0.50 % from the optimum"
+    assert words("milp", 0.00004) == "at most 0.004 % from the optimum"
+    assert words("dp", 0.0) == "the best with one variant per stage"
+    assert words("greedy", 1.0) == words("shared", 0.0) == "", "nothing is proven"
+
+
+def test_the_summary_and_its_reason_write_figures_alike_and_one_core_is_one() -> None:
+    text = run("--demand", "500", "--cores", "1")
+    assert re.search(r"\n1 core, accuracy 50\.51 %; 81\.0 % of the demand is shed \(shared, [\d.]+ ms\)\n", text)
+    assert "1 of 1 core carries 95.2 of 500 requests/s at 50.51 % accuracy; the other 81.0 % are shed" in text
+
+
 def test_an_explanation_is_added_only_when_asked_for() -> None:
     found = planned("--demand", "500", *AS_LOKI, "--explain")
     assert list(found) == [*DOCUMENT, "explain"]
@@ -238,14 +268,16 @@ def test_an_explanation_of_overload_names_floors_bounds_and_memory() -> None:
     text = " ".join(run(*arguments, "--min-accuracy", "0.7", "--replicas", "detect=3..", "--explain").split())
     assert "min_accuracy at least 0.7, and the plan has 0.7" in text
     assert "requests/s more" in text
+    floor = " ".join(run("--demand", "10", "--cores", "4", "--min-accuracy", "0.999", "--explain").split())
+    assert "min_accuracy at least 0.999, and nothing is served; without the limit: 10 requests/s could be" in floor
     assert "beyond overload: the rest is shed" in text
     nothing = " ".join(run("--demand", "10", "--cores", "1", "--sharing", "dedicated", "--explain").split())
+    assert "with twice the cores: 10 requests/s could be served at all, at 98.34 % accuracy What" in nothing
     assert "any demand overload: not one request can be served in time" in nothing
     shared = ("--demand", "10", "--nodes", "2x4", "--sharing", "shared", "--replicas", "detect=3..")
     assert "but it must have at least 3" in run(*shared)
-    assert "replicas of detect 0, at least 3 are asked for; without the limit: 10 requests/s more" in " ".join(
-        run(*shared, "--explain").split()
-    )
+    bounded = " ".join(run(*shared, "--explain").split())
+    assert "replicas of detect 0, at least 3 are asked for; without the limit: 10 requests/s could be served" in bounded
 
 
 def explained(plan_of: Plan, *limits: Limit) -> str:
@@ -278,7 +310,9 @@ def test_every_kind_of_limit_has_its_words() -> None:
         assert words in explained(at_five, found)
     assert "nothing but the demand" in explained(at_five)
     assert "no limit alone" in explained(Plan(stages={}, demand=5.0, mode="overload", feasible=False))
-    assert "proven to 5.00% only, and smaller gains are not shown" in explained(Plan(stages={}, gap=0.05))
+    assert "the plan is at most 5.00 % from the optimum, and smaller gains are not shown" in explained(
+        Plan(stages={}, gap=0.05)
+    )
 
 
 def test_a_route_through_branches_names_the_stages_that_take_the_longest() -> None:
@@ -357,6 +391,11 @@ NODES_RULE = "write [COUNTx]CORES[:MEMORY][:GPUS], groups separated by commas, f
         (("--demand", "1", "--cores", "4", "--nodes", "4"), "give either --cores or --nodes: nodes say how many cores"),
         (("--demand", "1", "--steps", "4"), "--steps and --plot are for a sweep; add --sweep LO:HI"),
         (("--demand", "1", "--plot", "a.svg"), "--steps and --plot are for a sweep; add --sweep LO:HI"),
+        (("--demand", "1", "--slo-ms", "nan"), "nan is not a time in milliseconds above 0, for example 250"),
+        (
+            ("--demand", "1", "--sharing", "shared", "--solver", "dp"),
+            "--solver dp gives every lane cores of its own; leave it out, or write --sharing dedicated",
+        ),
         (("--sweep", "1:2", "--steps", "1"), "1 is not in the range 2<=x<=1000"),
         (("--sweep", "1:2", "--explain"), "--explain is about one plan; give --demand R in place of --sweep"),
         (("--demand", "1", "--nodes", "4x"), f"'4x' does not begin with a number of cores: {NODES_RULE}"),

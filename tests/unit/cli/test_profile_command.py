@@ -127,7 +127,7 @@ def test_a_plan_for_fewer_cores_than_stages_shares_them_unless_told_otherwise(fi
 
 def test_a_busy_machine_is_told(file: Path) -> None:
     busy = made(Machine(cpu="Some CPU", cores=4, others_cores=1.3))
-    assert "Other processes used 1.3 of the 4 cores meanwhile" in shown(busy, file, 120)
+    assert "Other processes used 1.3 of 4 cores meanwhile" in shown(busy, file, 120)
     assert "Other processes" not in shown(made(), file, 120)
 
 
@@ -189,6 +189,7 @@ def test_a_fitting_profile_is_used_without_a_word(file: Path, tmp_path: Path, co
         (("--batches", "1,x"), "'1,x' is not a list of whole numbers above 0, for example 1,2,4"),
         (("--lanes", "0"), "'0' is not a list of whole numbers above 0"),
         (("--quick", "--threads", "2"), "--quick has a grid of its own; leave out --batches, --threads and --lanes"),
+        (("--lanes", "1,9", "--cores", "2"), "--lanes 9: is more than 2 cores can keep busy; write at most 2"),
         (("--accuracy-samples", "-1"), "-1 is not in the range x>=0"),
     ],
 )
@@ -207,3 +208,25 @@ def test_more_threads_than_cores_are_refused(file: Path, tmp_path: Path, monkeyp
     result = CliRunner().invoke(profile, [str(file), "--threads", "4", "--cores", "2", "--json"])
     assert isinstance(result.exception, ConfigError)
     assert "no lane of 4 threads fits 2 cores; ask for fewer threads, or give more cores" in str(result.exception)
+
+
+def test_a_pipeline_that_states_all_its_latencies_and_has_no_samples_needs_no_profile(file: Path) -> None:
+    file.write_text(
+        "name: p\nslo_ms: 100\nstages: {a: {variants: [{name: v, runtime: emulated, latency_ms: {1: 10}}]}}\n"
+    )
+    _, error = invoked(profile, str(file))
+    assert error.startswith("pipeline 'p' names no samples to measure with, and needs no profile: its file states")
+
+
+def test_what_was_measured_is_shown_and_cached_even_if_it_cannot_be_written_elsewhere(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triscale.cli.profile._measure", lambda *_, **__: made())
+    (tmp_path / "plain").write_text("")
+    out = tmp_path / "plain" / "p.json"
+    output, error = invoked(profile, str(file), "--out", str(out))
+    assert "detect/large" in output
+    assert error.startswith(f"--out {out}: cannot be written: ")
+    assert cache_path(load_pipeline(file), (str(file.parent),)).is_file()
+    output, error = invoked(profile, str(file), "--out", str(tmp_path / "p.json"))
+    assert (f"written to {tmp_path / 'p.json'}" in output, error) == (True, "")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from triscale.cli.report import report
+from triscale.cli.report import check_writable, report
 from triscale.errors import ConfigError
 
 RUN = {"pipeline": "ocr", "slo_ms": 100, "phases": [{"name": "a", "seconds": 1, "sent": 2, "answered": 2}]}
@@ -31,3 +31,13 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         CliRunner().invoke(
             report, ["-", "-o", str(tmp_path / "file" / "page.html")], input=json.dumps(RUN), catch_exceptions=False
         )
+
+
+def test_a_place_is_tried_before_it_is_needed_and_left_as_it_was(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new folder" / "page.html", "--report")
+    assert not (tmp_path / "new folder" / "page.html").exists()
+    (tmp_path / "old.html").write_text("kept")
+    check_writable(tmp_path / "old.html", "--report")
+    assert (tmp_path / "old.html").read_text() == "kept"
+    with pytest.raises(ConfigError, match=r"--report .*: cannot be written: .*; name a file that you may write to"):
+        check_writable(tmp_path, "--report")

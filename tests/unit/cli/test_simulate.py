@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
+from tests.unit.cli.simulation_form import KEYS
 from triscale.app.simulation import options_of, run_simulation, window_for
 from triscale.cli.main import main
 from triscale.cli.simulate import simulate
@@ -29,20 +30,6 @@ from triscale.traces.spec import parse_trace
 EXAMPLE = str(Path(__file__).resolve().parents[3] / "examples" / "traffic_analysis")
 ROOMY = ("--trace", "poisson:rate=10,seconds=10", "--nodes", "2x8", "--policy", "static")
 CROWDED = ("--trace", "spike:base=10,peak=80,start=2,length=4,seconds=10", "--cores", "3", "--policy", "static")
-KEYS = [
-    "policy",
-    "seed",
-    "requests",
-    "attainment",
-    "violations",
-    "accuracy",
-    "core_seconds",
-    "mean_cores",
-    "latency_ms",
-    "simulated_s",
-    "wall_s",
-    "items",
-]
 
 
 def run(*arguments: str) -> str:
@@ -93,6 +80,46 @@ def test_what_is_printed_says_where_and_why_requests_were_lost() -> None:
     assert "dropped  at detect: could no longer be answered in time" in text
     assert "answered in time" in text.splitlines()[-1]
     assert all(len(line.rstrip()) <= 80 for line in text.splitlines())
+
+
+def hopeless(*arguments: str) -> Result:
+    """A policy that runs the most accurate variants alone, which take longer than the objective."""
+    load = ("--trace", "poisson:rate=10,seconds=2", "--nodes", "2x8", "--policy", "hpa", "--slo-ms", "5")
+    return CliRunner().invoke(simulate, [EXAMPLE, *load, *arguments])
+
+
+def test_where_the_first_plan_can_serve_nothing_its_reason_is_a_warning_and_on_the_page(tmp_path: Path) -> None:
+    why = (
+        "policy hpa: by its first plan no request can be served as asked: the most accurate variants, which hpa runs, "
+    )
+    result = hopeless()
+    assert result.stderr.startswith(f"warning: {why}take 53 ms on 1 + 1 + 1 cores, and the objective is 5 ms")
+    assert result.stdout.startswith("0 % of ")
+    path = tmp_path / "page.html"
+    result = hopeless("--json", "--report", str(path))
+    assert list(json.loads(result.stdout)) == KEYS, "what goes to the standard output is JSON alone"
+    assert f"warning: {why}" in result.stderr
+    assert why in path.read_text()
+
+
+@pytest.mark.parametrize("policy", ["triscale", "static", "loki"])
+def test_every_kind_of_policy_says_why_nothing_can_be_in_time(policy: str) -> None:
+    assert (
+        f"warning: policy {policy}: by its first plan no request can be served" in hopeless("--policy", policy).stderr
+    )
+
+
+def test_a_plan_that_carries_a_part_is_no_warning() -> None:
+    crowded = ("--trace", "poisson:rate=2000,seconds=1", "--cores", "4", "--policy", "triscale")
+    result = CliRunner().invoke(simulate, [EXAMPLE, *crowded])
+    assert "% of" in result.stdout.splitlines()[0]
+    assert result.stderr == ""
+
+
+def test_one_of_a_kind_is_not_written_as_several() -> None:
+    text = run("--trace", "even:rate=1,seconds=1", "--cores", "1", "--policy", "static")
+    assert "100 % of 1 request\n" in "\n".join(line.rstrip() + "\n" for line in text.splitlines())
+    assert "1 core-second, 1.0 cores on average" in text
 
 
 def test_a_report_is_written_and_named(tmp_path: Path) -> None:
@@ -191,18 +218,21 @@ def test_windows_are_fine_for_short_runs_and_few_for_long_ones() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((*ROOMY[:4], "--policy", "trscale"), "there is no policy 'trscale'; do you mean 'triscale'?"),
+        ((*ROOMY[:4], "--policy", "trscale"), "--policy: there is no policy 'trscale'; do you mean 'triscale'?"),
         (("--trace", "poison:rate=1"), "trace 'poison:rate=1': is neither a file nor a kind of trace"),
         (("--trace", "poisson:rate=0"), "trace 'poisson:rate=0' is empty"),
         (("--trace", "poisson:rate=5,seconds=5", "--warmup", "5"), "--warmup 5: nothing would be counted"),
         (("--trace", "poisson:rate=5", "--cores", "0"), "0 is not in the range x>=1"),
         (("--trace", "poisson:rate=5", "--nodes", "2x0"), "'2x0' has no core"),
         (("--trace", "poisson:rate=5", "--nodes", "2x4", "--cores", "4"), "give either --cores or --nodes"),
-        ((*ROOMY, "--option", "cores"), "--option cores: is not KEY=VALUE, for example tick_s=1"),
+        ((*ROOMY, "--option", "cores"), "--option cores: is not KEY=VALUE, for example cores=1"),
         ((*ROOMY, "--option", "core=3"), "policy.options.core: static has no such option; do you mean `cores`?"),
         ((*ROOMY, "--fail", "node-9@3"), "--fail node-9@3: 'node-9' is neither a node nor a stage; nodes are node-1"),
         ((*ROOMY, "--fail", "node-1"), "--fail node-1: is not WHAT@SECONDS or WHAT@SECONDS+SECONDS"),
         ((*ROOMY, "--fail", "node-1@1.2.3"), "--fail node-1@1.2.3: is not WHAT@SECONDS"),
+        ((*ROOMY, "--fail", "node-1@10"), "--fail node-1@10: the trace is over by then, after 10 s; take an earlier"),
+        ((*ROOMY, "--slo-ms", "nan"), "nan is not a time in milliseconds above 0, for example 250"),
+        ((*ROOMY, "--slo-ms", "0"), "0 is not a time in milliseconds above 0, for example 250"),
         ((*ROOMY, "--fail", "detect@3+2"), "a lost replica of detect is replaced, not repaired; write detect@3"),
         ((), "Missing option '--trace'"),
     ],
@@ -234,8 +264,9 @@ def test_without_latencies_there_is_nothing_to_simulate_with(tmp_path: Path, mon
     assert "there are no latencies of 'p' to simulate with; run `triscale profile" in str(result.exception)
 
 
-def test_a_report_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_run(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     result = CliRunner().invoke(simulate, [EXAMPLE, *ROOMY, "--report", str(tmp_path / "plain" / "page.html")])
     assert isinstance(result.exception, ConfigError)
     assert "--report" in str(result.exception)
+    assert result.stdout == ""

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from tests.unit.cli.status_server import ScenePages, serving
 from tests.unit.observe.live_scene import LiveScene, decision
 from triscale.cli.main import cli
-from triscale.cli.status_text import decision_rows
+from triscale.cli.status_text import decision_rows, facts
 from triscale.errors import ConfigError, TriscaleError
 from triscale.observe.status import Status
 
@@ -69,6 +69,17 @@ def test_a_decision_that_changes_neither_cores_nor_accuracy_says_so() -> None:
     assert row.plain.endswith("hardware  25.0 % shed: another mix")
     (row,) = decision_rows([decision(1, "another mix", cores_before=4.0)])
     assert row.plain.endswith("hardware  4 cores as before: another mix")
+
+
+def test_what_is_shed_is_said_once() -> None:
+    said = decision(1, reason="2 cores carry 3 of 4 requests/s; the other 25.0 % are shed", served_fraction=0.75)
+    (row,) = decision_rows([said])
+    assert row.plain.count("25.0 %") == 1
+
+
+def test_a_server_that_nobody_asked_yet_says_what_the_dashes_mean() -> None:
+    lines = [line.plain for line in facts(LiveScene().status())]
+    assert "no requests yet: \u2013 stands for what is not known without any" in lines
 
 
 def test_a_url_needs_no_scheme(url: str) -> None:

@@ -54,9 +54,18 @@ def test_a_large_terminal_shows_figures_stages_curves_a_plot_and_decisions() -> 
     assert len(lines) <= 50
 
 
-@pytest.mark.parametrize(("width", "height"), [(120, 50), (100, 40), (80, 24), (60, 30)])
+@pytest.mark.parametrize(("width", "height"), [(120, 50), (100, 40), (80, 24), (60, 30), (40, 40)])
 def test_no_line_is_wider_than_the_terminal(width: int, height: int) -> None:
     assert all(len(line) <= width for line in shown(busy_scene(), width, height))
+
+
+def test_in_a_narrow_terminal_columns_go_rather_than_digits_and_what_is_said_is_wrapped() -> None:
+    lines = shown(busy_scene(), 44, 60)
+    header = next(line for line in lines if line.startswith(" stage "))
+    assert header.split() == ["stage", "attained", "queue", "cores", "at", "work"]
+    text = " ".join(" ".join(lines).split())
+    assert "from the start, 1 up, 0 out" in text
+    assert "\u2026" not in " ".join(lines[: lines.index(header)])
 
 
 def test_a_small_terminal_shows_the_latest_decisions_that_fit_and_no_plot() -> None:

@@ -314,6 +314,14 @@ async def test_a_first_launch_that_fails_is_an_error(it: Scene) -> None:
 
 
 @scene
+async def test_a_first_launch_that_fails_is_not_tried_again(it: Scene) -> None:
+    it.engine.next_launch_error = EngineError("replica a-1 did not start: no such module")
+    with pytest.raises(EngineError, match="no such module"):
+        await it.actuator.begin(plan())
+    assert (it.actuator.launches, it.actuator.launch_failures, it.slept) == (1, 1, [])
+
+
+@scene
 async def test_a_resize_that_is_not_honoured_is_used_as_it_is_and_not_asked_for_again_at_once(it: Scene) -> None:
     await it.actuator.begin(plan(lanes=1))
     it.engine.calls.clear()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triscale.core.figures import NOTHING, count, milliseconds, percent, rounded
+from triscale.core.figures import NOTHING, count, counted, milliseconds, percent, rounded
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,15 @@ def test_what_falls_short_of_a_mark_does_not_read_as_if_it_had_not() -> None:
 )
 def test_counts(number: float, text: str) -> None:
     assert count(number) == text
+
+
+def test_one_thing_is_not_several() -> None:
+    assert [counted(number, "core") for number in (0, 1.0, 1.5, 1234)] == [
+        "0 cores",
+        "1 core",
+        "1.5 cores",
+        "1,234 cores",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,38 @@ def test_what_is_no_pipeline_at_all(text: str, message: str) -> None:
     assert message in "\n".join(problems(text))
 
 
+GIVE = "give a pipeline's YAML file, or the folder of its pipeline.yaml"
+
+
+def test_a_file_that_is_no_text_is_named_with_what_is_expected(tmp_path: Path) -> None:
+    file = tmp_path / "weights.onnx"
+    file.write_bytes(b"\x08\x8c\xff")
+    with pytest.raises(ConfigError) as caught:
+        load_pipeline(file)
+    assert str(caught.value) == f"{file}: is not a text file in UTF-8; {GIVE}"
+
+
+def test_a_control_character_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "archive.zip"
+    file.write_bytes(b"PK\n\x03\x04\x00")
+    with pytest.raises(ConfigError) as caught:
+        load_pipeline(file)
+    assert str(caught.value) == f"{file}:2: holds the character U+0003, which no YAML text may; is it a text file?"
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(GOOD)
+
+    def refuse(self: Path, **_: object) -> str:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(ConfigError) as caught:
+        load_pipeline(file)
+    assert str(caught.value) == f"{file}: cannot be read: Permission denied; {GIVE}"
+
+
 def test_every_key_can_be_overridden() -> None:
     read = read_pipeline(GOOD, overrides=["slo_ms=500", "stages.detect.variants[0].accuracy=0.5", "policy.name=themis"])
     assert (read.slo_ms, read.stages["detect"].variants[0].accuracy, read.policy.name) == (500, 0.5, "themis")

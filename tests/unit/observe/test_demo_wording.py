@@ -114,7 +114,7 @@ def test_what_was_promised_was_kept() -> None:
         (replace(RUN, against=replace(STATIC, phases=(CALM, BURST, AGAIN))), 1, "99.7 % of the surge"),
         (with_burst(expected_accuracy=0.8), 2, "80.0 % expected of what ran; the planner leaves 85.0 %"),
         (with_surge(back_after_s=7.0), 3, "back 7 s after the surge"),
-        (with_surge(back_after_s=None), 3, "back not before the run ended"),
+        (with_surge(back_after_s=None), 3, "is not back before the run ends"),
     ],
 )
 def test_what_was_promised_and_not_kept_is_said(run: ReportDocument, broken: int, text: str) -> None:

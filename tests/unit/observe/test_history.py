@@ -62,6 +62,17 @@ def test_the_columns_say_what_happened_in_each_second() -> None:
     assert sum(dropped) == scene.dispatcher.accounts.outcomes[Outcome.DROPPED]
 
 
+def test_a_batch_counts_as_work_in_the_seconds_in_which_it_runs_not_in_the_one_in_which_it_ends() -> None:
+    scene = LiveScene()
+    for _ in range(3):
+        scene.arrive()  # three lanes, each busy for 200 ms
+    for _ in range(6):
+        scene.run(scene.now + 0.05)
+        scene.history.sample(scene.now, STARTED_S + scene.now)
+    busy = [core_s / 0.05 for core_s in (sample.stages[0].busy_core_s for sample in scene.history.recent())]
+    assert busy == pytest.approx([3.0, 3.0, 3.0, 3.0, 0.0, 0.0], abs=1e-6)
+
+
 def test_whoever_asks_again_gets_only_what_is_new() -> None:
     scene = busy_scene()
     assert len(scene.history.since(2).at_s) == 1

@@ -68,9 +68,9 @@ def test_queues_lanes_and_times_of_a_stage() -> None:
     scene.run(0.35)
     scene.history.sample(scene.now, STARTED_S)
     detect, read = scene.status().stages
-    assert (read.queued, read.running, read.lanes.busy, read.lanes.open) == (4, 1, 1, 1)
-    assert (detect.lanes.wanted, detect.lanes.open, detect.lanes.busy) == (3, 3, 0)
-    assert (detect.lanes.cores_wanted, detect.lanes.cores_held) == (3, 3)
+    assert (read.queued, read.running, read.lanes.running, read.lanes.granted) == (4, 1, 1, 1)
+    assert (detect.lanes.wanted, detect.lanes.granted, detect.lanes.running) == (3, 3, 0)
+    assert (detect.lanes.cores_wanted, detect.lanes.cores_granted) == (3, 3)
     assert detect.service_ms.p50 == pytest.approx(200.0, rel=0.02)
     assert read.queue_ms.p50 is not None
     assert (read.after, detect.emits, read.emits) == (["detect"], {"read": 2.0}, {})
@@ -89,7 +89,7 @@ def test_replicas_are_counted_by_phase() -> None:
     scene = LiveScene()
     scene.views = [*scene.views, view("read-2", "read", 1, Phase.STARTING), view("read-3", "read", 1, Phase.DRAINING)]
     assert scene.status().stages[1].replicas == {"starting": 1, "ready": 1, "draining": 1}
-    assert scene.status().stages[1].lanes.cores_held == 3
+    assert scene.status().stages[1].lanes.cores_granted == 3
 
 
 def test_cores_are_told_by_axis_and_nodes_that_are_down_do_not_count() -> None:

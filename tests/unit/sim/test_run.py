@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from triscale.core.cluster import Node, NodeId
 from triscale.core.graph import Graph
 from triscale.core.pipeline import Pipeline
-from triscale.core.plan import Plan, ReplicaGroup
+from triscale.core.plan import PathPlan, Plan, ReplicaGroup
 from triscale.core.profile import Profile, inline_profile
 from triscale.core.settings import Settings
 from triscale.errors import ConfigError
@@ -208,6 +208,24 @@ def test_an_impossible_plan_is_reported_by_name_and_the_last_good_one_goes_on() 
     ]
     assert (result.answered, result.actions["plan"]) == (2, 0)
     assert result.mean_cores == pytest.approx(1.0)
+
+
+def test_a_first_plan_that_carries_none_of_the_requests_says_why_and_one_that_carries_a_part_is_no_problem() -> None:
+    good = with_groups(ONE, plan(ONE))
+    slow = PathPlan(variants={"a": "v"}, share=1.0, latency_s=10.0)
+    part: dict[str, Any] = {"feasible": False, "served_fraction": 0.5, "paths": (replace(slow, latency_s=0.01), slow)}
+    cases: list[tuple[dict[str, Any], list[str]]] = [
+        ({"feasible": False, "served_fraction": 0.0}, ["because (at 0.0 s)"]),
+        ({"feasible": False, "paths": (slow,)}, ["because (at 0.0 s)"]),
+        (part, []),
+        ({"paths": (slow,)}, []),
+    ]
+    for changes, told in cases:
+        first = replace(good, reason="because", **changes)
+        result = run(ONE, Times([1.0], 10.0), Script(first))
+        assert result.problems == [
+            f"policy script: by its first plan no request can be served as asked: {w}" for w in told
+        ]
 
 
 def test_shared_cores_are_paid_by_node() -> None:

@@ -169,6 +169,8 @@ def test_certificates_that_are_none_are_told(tmp_path: Path) -> None:
         (b'{"error":"bad\\n shape"}', "bad shape"),
         (b'{"detail":"not found"}', "not found"),
         (b"<h1>502</h1>", "<h1>502</h1>"),
+        (b"<!DOCTYPE HTML>\n<html><head>...", "a web page"),
+        (b"<html lang=en>", "a web page"),
         (b"[1]", "[1]"),
         (b"\xff", "\ufffd"),
         (b"x" * 300, "x" * 200 + " ..."),

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from triscale.errors import ConfigError
 from triscale.policy.autoscalers.interface import Autoscaler, Setting
 
-__all__ = ["AUTOSCALERS", "make_autoscaler"]
+__all__ = ["AUTOSCALERS", "make_autoscaler", "no_such_policy"]
 
 AUTOSCALERS: Mapping[str, str] = MappingProxyType(
     {
@@ -29,13 +29,18 @@ AUTOSCALERS: Mapping[str, str] = MappingProxyType(
 """Name -> `module:class`; imported when it is made, so that using one does not load the solvers of all."""
 
 
+def no_such_policy(name: str) -> str:
+    """What to say of a name that is no policy's."""
+    near = difflib.get_close_matches(name, AUTOSCALERS, 1)
+    hint = f"do you mean {near[0]!r}? The" if near else "the"
+    return f"there is no policy {name!r}; {hint} policies are: {', '.join(AUTOSCALERS)}"
+
+
 def make_autoscaler(name: str, setting: Setting) -> Autoscaler:
     """The autoscaler of that name, for this setting. ConfigError for an unknown name or what its options get wrong."""
     where = AUTOSCALERS.get(name)
     if where is None:
-        near = difflib.get_close_matches(name, AUTOSCALERS, 1)
-        hint = f"do you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"policy.name: there is no policy {name!r}; {hint}The policies are: {', '.join(AUTOSCALERS)}")
+        raise ConfigError(f"policy.name: {no_such_policy(name)}")
     module, _, attribute = where.partition(":")
     made: Autoscaler = getattr(importlib.import_module(module), attribute)(setting)
     return made

@@ -18,6 +18,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from triscale.core.cluster import Node, NodeId
+from triscale.core.figures import milliseconds, percent
 from triscale.core.graph import Graph
 from triscale.core.plan import PathPlan, Plan, ReplicaGroup, StagePlan, VariantPlan
 from triscale.core.profile import Profile
@@ -55,7 +56,9 @@ class StaticOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     for the most accurate variants that an idle pipeline runs in 60 % of the SLO, however many requests come."""
     cores: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="a whole number of cores, at least 1")] = None
     """Most cores that are used; None = all."""
-    variants: Annotated[Mapping[str, str], Meta(description="stages with the name of a variant for each")] = {}
+    variants: Annotated[
+        Mapping[str, str], Meta(description="stages with the name of a variant for each, such as {detect: small}")
+    ] = {}
     """Stage -> its variant; the rest is chosen. Not with `demand`, for which the planner chooses."""
 
 
@@ -152,10 +155,13 @@ def static_plan(graph: Graph, profile: Profile | None, cores: int, variants: Map
         fitting = [choice for choice in choices if choice.latency_s <= limit]
         if fitting:
             chosen = max(fitting, key=lambda c: (c.accuracy, -c.work_s))
-            reason = f"the most accurate variants whose path takes at most {_HEADROOM:.0%} of the SLO"
+            reason = f"the most accurate variants whose path takes at most {percent(_HEADROOM, 0)} of the SLO"
         else:
             chosen = min(choices, key=lambda c: c.latency_s)
-            reason = f"no variants' path takes at most {_HEADROOM:.0%} of the SLO: the fastest ones"
+            reason = (
+                f"no variants' path takes at most {percent(_HEADROOM, 0)} of the SLO: the fastest ones, which take "
+                f"{milliseconds(1e3 * chosen.latency_s)} of {graph.pipeline.slo_ms:g} ms"
+            )
         capacity = _UTILISATION * cores / chosen.work_s if chosen.work_s > 0 else 0.0
     return _plan(graph, profile, chosen, cores, capacity, reason)
 
@@ -180,6 +186,7 @@ def _plan(graph: Graph, profile: Profile | None, chosen: _Choice, cores: int, ca
         accuracy=chosen.accuracy,
         cores=float(cores),
         shared_cores=float(cores),
+        feasible=chosen.latency_s <= graph.pipeline.slo_s,
         paths=(PathPlan(variants=names, share=1.0, latency_s=chosen.latency_s, accuracy=chosen.accuracy),),
         solver="static",
         reason=reason,

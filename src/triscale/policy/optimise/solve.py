@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 import msgspec
 import numpy as np
 
-from triscale.core.figures import count, percent
+from triscale.core.figures import count, counted, percent
 from triscale.core.plan import Plan, StagePlan
 from triscale.errors import ConfigError
 from triscale.policy.optimise.assemble import assemble, assemble_shared
@@ -59,8 +59,8 @@ class _Solving:
     def __init__(self, problem: Problem, solver: Solver, clock: Callable[[], float] | None, started: float) -> None:
         if problem.settings.wait == "batch_fill" and solver in ("milp", "greedy"):
             raise ConfigError(
-                f"solver: {solver} mixes variants, whose rates `wait: batch_fill` would need to know beforehand; "
-                "use `solver: dp` with it, or another wait rule"
+                f"solver {solver}: mixes variants, whose rates the wait rule batch_fill would need to know beforehand; "
+                "use the solver dp with it (`--solver dp`), or another wait rule (`--wait-model`)"
             )
         self.asked = problem.demand
         # A plan for no demand is the plan for hardly any.
@@ -135,7 +135,8 @@ class _Solving:
                 rule = f"at least {bounds.least}" if replicas < bounds.least else f"at most {bounds.most}"
                 return self._empty(
                     f"where cores are shared every node has one replica of each stage, so {replicas} of {name}, "
-                    f"but it must have {rule}: change the bounds, or use `sharing: dedicated`"
+                    f"but it must have {rule}: change the bounds, or give each lane cores of its own (`triscale plan "
+                    "--sharing dedicated`)"
                 )
         best = best_shared(self.problem)
         if best is None:
@@ -235,8 +236,8 @@ class _Solving:
         problem = self.problem
         if problem.cores < len(problem.graph.stages):
             return (
-                f"{problem.cores} cores cannot give each of {len(problem.graph.stages)} stages a lane of its own: "
-                "use `sharing: shared`, or add cores"
+                f"{counted(problem.cores, 'core')} cannot give each of {len(problem.graph.stages)} stages a lane of "
+                "its own: let them share cores (`triscale plan --sharing shared`), or add cores"
             )
         return "the nodes' cores, memory and replica bounds leave no room for one replica of each stage"
 
@@ -259,7 +260,7 @@ class _Solving:
 
     def _reason(self, mode: Mode, cores: int, accuracy: float, served: float) -> str:
         problem = self.problem
-        have = f"{cores} of {problem.cores} cores"
+        have = f"{count(cores)} of {counted(problem.cores, 'core')}"
         best = float(compiled(problem).ways.accuracy.max())
         if mode == "hardware":
             return f"the most accurate variants that meet the SLO carry {count(self.asked)} requests/s on {have}"
@@ -268,8 +269,9 @@ class _Solving:
                 f"{count(self.asked)} requests/s need faster variants: {percent(accuracy, 2)} accuracy instead of "
                 f"{percent(best, 2)}, on {have}"
             )
+        carry = "carries" if problem.cores == 1 else "carry"
         return (
-            f"{have} carry {count(served * self.asked)} of {count(self.asked)} requests/s at {percent(accuracy, 2)} "
+            f"{have} {carry} {count(served * self.asked)} of {count(self.asked)} requests/s at {percent(accuracy, 2)} "
             f"accuracy; the other {percent(1.0 - served)} are shed"
         )
 

@@ -29,7 +29,9 @@ def build(variant: Variant, children: Sequence[str], roots: Sequence[str]) -> Mo
         raise ModelError(f"importing it failed: {type(error).__name__}: {error}") from error
     kind = getattr(module, class_name, None)
     if kind is None:
-        raise ModelError(f"module {module_name} has no class {class_name!r}")
+        there = sorted(n for n, found in vars(module).items() if isinstance(found, type) and issubclass(found, Model))
+        models = f", but {', '.join(there)}" if there else " and no other triscale.Model"
+        raise ModelError(f"module {module_name} has no class {class_name!r}{models}; correct the variant's `model`")
     if not (isinstance(kind, type) and issubclass(kind, Model)):
         raise ModelError(f"{class_name!r} is not a subclass of triscale.Model")
     return kind()

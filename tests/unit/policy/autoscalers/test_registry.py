@@ -11,7 +11,7 @@ from triscale.core.plan import Plan
 from triscale.core.settings import Settings
 from triscale.errors import ConfigError
 from triscale.policy.autoscalers.interface import Setting
-from triscale.policy.autoscalers.registry import AUTOSCALERS, make_autoscaler
+from triscale.policy.autoscalers.registry import AUTOSCALERS, make_autoscaler, no_such_policy
 
 
 def setting() -> Setting:
@@ -60,3 +60,4 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         "policy.name: there is no policy 'thermis'; do you mean 'themis'? The policies are: triscale, themis, loki, "
         "horizontal, vertical, inferline, proteus, hpa, static, oracle"
     )
+    assert no_such_policy("magic").startswith("there is no policy 'magic'; the policies are: triscale, themis, ")

@@ -132,7 +132,10 @@ class TestWorldsWithoutAGoodPlan:
     def test_fewer_cores_than_stages_suggests_sharing_them(self) -> None:
         plan = solve(problem(two_stages(), 5.0, 1))
         assert plan.served_fraction == 0.0
-        assert "1 cores cannot give each of 2 stages a lane of its own: use `sharing: shared`" in plan.reason
+        assert plan.reason == (
+            "1 core cannot give each of 2 stages a lane of its own: let them share cores (`triscale plan --sharing "
+            "shared`), or add cores"
+        )
 
     def test_threads_that_no_node_has(self) -> None:
         plan = solve(problem(two_stages(), 5.0, 2, Settings(threads=(4,))))
@@ -208,7 +211,9 @@ class TestBadInput:
             problem(two_stages(), 1.0, [Node(id=NodeId("a"), cores=float("nan"))])
 
     def test_mixing_solvers_do_not_know_how_fast_batches_fill(self) -> None:
-        with pytest.raises(ConfigError, match="use `solver: dp` with it"):
+        with pytest.raises(
+            ConfigError, match=r"use the solver dp with it \(`--solver dp`\), or another wait rule \(`--wait-model`\)"
+        ):
             solve(problem(two_stages(), 1.0, 4, Settings(wait="batch_fill", utilisation=1.0)), "milp")
 
     def test_settings_say_what_is_wrong_with_them(self) -> None:
@@ -398,7 +403,8 @@ class TestCapacity:
         assert plan.served_fraction == 0.0
         assert plan.reason == (
             "where cores are shared every node has one replica of each stage, so 2 of read, "
-            f"but it must have {rule}: change the bounds, or use `sharing: dedicated`"
+            f"but it must have {rule}: change the bounds, or give each lane cores of its own (`triscale plan "
+            "--sharing dedicated`)"
         )
         fitting = Settings(sharing="shared", replicas={"read": ReplicaBounds(2, 2)})
         assert solve(problem(two_stages(), 5.0, self.nodes(4, 4), fitting)).served_fraction == 1.0
